@@ -1,0 +1,142 @@
+"""What a client may be told: one table of codes, and the exceptions that carry them."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple
+
+from memory import errors as faults
+
+ErrorCode = Literal[
+    "bad_frame",
+    "bad_request",
+    "empty_text",
+    "text_too_long",
+    "not_authenticated",
+    "forbidden",
+    "unsupported_version",
+    "no_hello",
+    "no_pong",
+    "slow_client",
+    "not_found",
+    "unknown_conversation",
+    "unknown_parent",
+    "unknown_run",
+    "id_conflict",
+    "rate_limited",
+    "busy",
+    "not_stored",
+    "store_unknown",
+    "store_busy",
+    "not_ready",
+    "shutting_down",
+    "model_unauthorized",
+    "model_rate_limited",
+    "model_unavailable",
+    "model_timeout",
+    "model_interrupted",
+    "model_refused",
+    "internal",
+]
+
+
+class ErrorKind(NamedTuple):
+    """What follows from a code: worth trying again, the HTTP status, and the WebSocket close code
+    where the connection ends with it (44xx: come back; 45xx: do not)."""
+
+    retryable: bool
+    status: int
+    close: int | None = None
+
+
+ERRORS: Final[dict[ErrorCode, ErrorKind]] = {
+    "bad_frame": ErrorKind(False, 400, 4500),
+    "bad_request": ErrorKind(False, 400),
+    "empty_text": ErrorKind(False, 400),
+    "text_too_long": ErrorKind(False, 413),
+    "not_authenticated": ErrorKind(False, 401, 4501),
+    "forbidden": ErrorKind(False, 403, 4503),
+    "unsupported_version": ErrorKind(False, 400, 4505),
+    "no_hello": ErrorKind(False, 408, 4507),
+    "no_pong": ErrorKind(True, 408, 4412),
+    "slow_client": ErrorKind(True, 408, 4408),
+    "not_found": ErrorKind(False, 404),
+    "unknown_conversation": ErrorKind(False, 404),
+    "unknown_parent": ErrorKind(False, 404),
+    "unknown_run": ErrorKind(False, 404),
+    "id_conflict": ErrorKind(False, 409),
+    "rate_limited": ErrorKind(True, 429),
+    "busy": ErrorKind(True, 409),
+    "not_stored": ErrorKind(True, 503),
+    "store_unknown": ErrorKind(True, 503),
+    "store_busy": ErrorKind(True, 503),
+    "not_ready": ErrorKind(True, 503),
+    "shutting_down": ErrorKind(True, 503, 4400),
+    "model_unauthorized": ErrorKind(False, 502),
+    "model_rate_limited": ErrorKind(True, 502),
+    "model_unavailable": ErrorKind(True, 502),
+    "model_timeout": ErrorKind(True, 504),
+    "model_interrupted": ErrorKind(True, 502),
+    "model_refused": ErrorKind(False, 502),
+    "internal": ErrorKind(True, 500, 4411),
+}
+
+
+class ChatError(Exception):
+    """Something a client is told.
+
+    ``field`` names the part of the request that is wrong; ``retry_after_ms`` says when the same
+    request can succeed.
+    """
+
+    def __init__(
+        self,
+        code: ErrorCode,
+        message: str,
+        *,
+        field: str | None = None,
+        retry_after_ms: int | None = None,
+    ) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code: ErrorCode = code
+        self.message = message
+        self.field = field
+        self.retry_after_ms = retry_after_ms
+
+    @property
+    def retryable(self) -> bool:
+        return ERRORS[self.code].retryable
+
+
+class ModelFailed(ChatError):
+    """The language model gave no reply, or not all of it; the code begins with ``model_``."""
+
+
+def told(fault: faults.MemoryFault) -> ChatError:
+    """What a client is told of *fault*: nothing of paths, hosts or other users."""
+    match fault:
+        case faults.IdConflict():
+            return ChatError(
+                "id_conflict", "this id was used for another message; make a new id", field="id"
+            )
+        case faults.StoreBusy():
+            return ChatError(
+                "store_busy",
+                "too many messages are waiting to be stored; send again with the same id",
+                retry_after_ms=1000,
+            )
+        case faults.StoreUnknown():
+            return ChatError(
+                "store_unknown",
+                "it is not known whether the message was stored; send again with the same id",
+                retry_after_ms=1000,
+            )
+        case faults.StoreUnavailable():
+            return ChatError(
+                "not_stored",
+                "the message was not stored; send again with the same id",
+                retry_after_ms=1000,
+            )
+        case faults.EmbeddingFailed():
+            return ChatError("not_stored", "the message could not be indexed; send it again")
+        case _:
+            return ChatError("internal", "something went wrong on the server; try again")

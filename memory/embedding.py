@@ -1,0 +1,39 @@
+"""The contract of the embedder: text in, vectors out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from memory.messages import Vectors
+
+
+class Embedder(Protocol):
+    """Turns texts into unit vectors, off the event loop.
+
+    ``fingerprint`` names the model and its weights: vectors of different fingerprints must
+    never be compared, nor stand in one collection.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dimension(self) -> int: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        """float32, (len(texts), dimension), each row of unit length, in the order of *texts*.
+
+        Text beyond the model's length is not seen. Cancelling drops the result.
+
+        Raises:
+            EmbeddingFailed: no text of the call has a vector then.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Give back threads and memory."""
+        ...

@@ -1,0 +1,89 @@
+"""Everything that storing and finding can do wrong.
+
+::
+
+    MemoryFault                     never raised itself
+    ├── StoreError                  long-term memory
+    │   ├── StoreUnavailable        certainly nothing was written; try again
+    │   ├── StoreUnknown            it may have been written; the same id may be sent again
+    │   ├── StoreBusy               too much is waiting; nothing was written; try again
+    │   ├── IdConflict              the id stands in the store with other words
+    │   └── CorruptRecord           the store returned what this program did not write
+    ├── ShortTermUnavailable        Redis did not answer; everything goes on without it
+    ├── EmbeddingFailed             no vector could be made of a text
+    ├── ModelFilesInvalid           the embedding model's files are missing or not what they should be
+    ├── DataFolderInUse             another server holds the data folder
+    └── ChildFailed                 a supervised child could not be started
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class MemoryFault(Exception):
+    """Something that storing or finding could not do."""
+
+
+class StoreError(MemoryFault):
+    """Long-term memory failed."""
+
+
+class StoreUnavailable(StoreError):
+    """Certainly nothing was written, or nothing could be read."""
+
+
+class StoreUnknown(StoreError):
+    """The answer is missing: it may or may not have been written."""
+
+
+class StoreBusy(StoreError):
+    """Too many writes are waiting; nothing was written."""
+
+
+class IdConflict(StoreError):
+    """The id stands in the store already, with other words."""
+
+    def __init__(self, message_id: str) -> None:
+        super().__init__(f"{message_id} is stored with another text")
+        self.message_id = message_id
+
+
+class CorruptRecord(StoreError):
+    """The store returned a record that this program did not write."""
+
+    def __init__(self, record_id: str, field: str) -> None:
+        super().__init__(f"record {record_id}: {field} is missing or has the wrong type")
+        self.record_id = record_id
+        self.field = field
+
+
+class ShortTermUnavailable(MemoryFault):
+    """Redis did not answer in time, or not at all."""
+
+
+class EmbeddingFailed(MemoryFault):
+    """No vector could be made of a text."""
+
+
+class ModelFilesInvalid(MemoryFault):
+    """A file of the embedding model is missing, or its hash is wrong."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path = path
+        self.problem = problem
+
+
+class DataFolderInUse(MemoryFault):
+    """Another server holds the data folder."""
+
+    def __init__(self, folder: Path, holder_pid: int | None) -> None:
+        holder = f" (process {holder_pid})" if holder_pid else ""
+        super().__init__(f"{folder} is in use by another server{holder}")
+        self.folder = folder
+        self.holder_pid = holder_pid
+
+
+class ChildFailed(MemoryFault):
+    """A supervised child could not be started."""

@@ -1,0 +1,120 @@
+"""The contract of long-term memory: the truth, for good."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from memory.messages import (
+    Appended,
+    Conversation,
+    ConversationId,
+    Message,
+    MessageId,
+    UserId,
+    Vector,
+    Vectors,
+)
+
+
+class StoredPage(msgspec.Struct, frozen=True):
+    """Some of a user's messages with their vectors, newest first.
+
+    ``vectors`` is float32, (len(messages), dim). ``before`` continues the walk with the next
+    older ones; ``None`` means that there are none.
+    """
+
+    messages: tuple[Message, ...]
+    vectors: Vectors
+    before: str | None
+
+
+class ConversationPage(msgspec.Struct, frozen=True):
+    """A user's conversations, last updated first; ``before`` continues, ``None`` ends."""
+
+    conversations: tuple[Conversation, ...]
+    before: str | None
+
+
+class LongTermMemory(Protocol):
+    """Messages and conversations, kept for good, each under its user.
+
+    Every method reads and writes the named user's records only. Whatever has returned from a
+    write is found by each later read (of any process). Every method may raise
+    ``StoreUnavailable``; reads raise ``CorruptRecord`` for records that are not ours.
+    Cancelling a read has no effect; cancelling a write leaves open whether it happened, and
+    never harms another caller's.
+    """
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the last write succeeded; ``True`` before the first."""
+        ...
+
+    async def append(self, message: Message, vector: Vector) -> Appended:
+        """Store *message*, once: an id that stands already is left as it is.
+
+        Messages appended one after the other are found in that order.
+
+        Raises:
+            IdConflict: the id stands with another text, role or conversation.
+            StoreBusy: too many appends are waiting; nothing was written.
+            StoreUnavailable: certainly nothing was written.
+            StoreUnknown: it may have been written; appending it again is safe.
+        """
+        ...
+
+    async def by_ids(self, user: UserId, ids: Sequence[MessageId]) -> list[Message]:
+        """*user*'s messages among *ids*, in that order; unknown and foreign ids are left out."""
+        ...
+
+    async def latest(
+        self,
+        user: UserId,
+        conversation: ConversationId,
+        *,
+        limit: int,
+        before: MessageId | None = None,
+    ) -> list[Message]:
+        """The last *limit* messages on the way to the conversation's head, oldest first.
+
+        With *before*, the *limit* ones that lead to that message, without it (none if it is
+        not in the conversation). Empty for a conversation that does not exist.
+        """
+        ...
+
+    async def newest(
+        self, user: UserId, *, limit: int, before: str | None = None
+    ) -> StoredPage:
+        """At most *limit* of *user*'s messages over all conversations, newest first."""
+        ...
+
+    async def conversations(
+        self, user: UserId, *, limit: int, before: str | None = None
+    ) -> ConversationPage:
+        """At most *limit* of *user*'s conversations, last updated first."""
+        ...
+
+    async def conversation(
+        self, user: UserId, conversation: ConversationId
+    ) -> Conversation | None:
+        """*user*'s conversation with that id."""
+        ...
+
+    async def save_conversation(self, conversation: Conversation) -> None:
+        """Store *conversation*'s title, times and head, replacing what stood there."""
+        ...
+
+    async def ping(self) -> None:
+        """Return once the store answers.
+
+        Raises:
+            StoreUnavailable: with what to do about it.
+        """
+        ...
+
+    async def usage(self) -> dict[str, int]:
+        """Figures for operators: ``collections``, ``records``."""
+        ...

@@ -1,0 +1,109 @@
+"""What is stored and found: values without I/O, and the rules for their ids."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Literal, NewType
+from urllib.parse import quote
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+UserId = NewType("UserId", str)
+ConversationId = NewType("ConversationId", str)
+MessageId = NewType("MessageId", str)
+RunId = NewType("RunId", str)
+
+Role = Literal["user", "assistant"]
+MessageStatus = Literal["completed", "stopped", "interrupted", "failed"]
+
+Vector = npt.NDArray[np.float32]
+"""One text's embedding: float32, (dim,), unit length."""
+Vectors = npt.NDArray[np.float32]
+"""Several texts' embeddings: float32, (n, dim), each of unit length."""
+
+OFFLINE_MODEL = "offline"
+"""The ``model`` of a reply that no language model wrote. Such a reply repeats what is
+already remembered, so it stands in its conversation but is never recalled."""
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was said once; it never changes.
+
+    ``timestamp`` is in seconds since the epoch, UTC. ``parent`` is the message that it
+    follows in its conversation (``None`` for the first), ``depth`` the parent's plus one.
+    ``status`` is ``completed`` for all that users say; a reply may have ended otherwise.
+    ``reply_to`` names the message that a reply answers, which is its parent unless
+    something else was said meanwhile.
+    """
+
+    id: MessageId
+    user: UserId
+    conversation: ConversationId
+    role: Role
+    text: str
+    timestamp: float
+    depth: int
+    parent: MessageId | None = None
+    client_id: str | None = None
+    author: str | None = None
+    status: MessageStatus = "completed"
+    model: str | None = None
+    reply_to: MessageId | None = None
+
+    @property
+    def recallable(self) -> bool:
+        """Whether recall may return it: it has words, and they are not an echo of memory."""
+        return bool(self.text.strip()) and self.model != OFFLINE_MODEL
+
+
+class Conversation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A tree of messages with a title.
+
+    ``head`` is set once somebody branched: the newest leaf below that message is shown.
+    While it is ``None`` the conversation is one line, and its last message is its head.
+    """
+
+    id: ConversationId
+    user: UserId
+    title: str
+    created_at: float
+    updated_at: float
+    head: MessageId | None = None
+
+
+class Appended(msgspec.Struct, frozen=True):
+    """The outcome of storing: the message as it stands in the store.
+
+    ``duplicate`` says that it stood there before; then ``message`` is the first one.
+    """
+
+    message: Message
+    duplicate: bool
+
+
+def _digest(*parts: str) -> str:
+    """128 bits of SHA-256 over length-prefixed parts, base32 in lower case, 26 characters."""
+    digest = hashlib.sha256()
+    for part in parts:
+        encoded = part.encode()
+        digest.update(len(encoded).to_bytes(4, "big"))
+        digest.update(encoded)
+    return base64.b32encode(digest.digest()[:16]).decode().rstrip("=").lower()
+
+
+def message_id(user: UserId, client_id: str) -> MessageId:
+    """The id under which *user*'s message *client_id* is stored; the same for ever."""
+    return MessageId("m" + _digest("message", user, client_id))
+
+
+def reply_id(message: MessageId, attempt: int) -> MessageId:
+    """The id of the *attempt*-th reply (from 0) to *message*."""
+    return MessageId("r" + _digest("reply", message, str(attempt)))
+
+
+def user_key(user: UserId) -> str:
+    """*user* as one path segment of a key: injective, without ``/``, ``{``, ``}`` or ``:``."""
+    return quote(user, safe="")
