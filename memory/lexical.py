@@ -1,0 +1,224 @@
+"""BM25 over one user's messages, alone and together with what was said around them."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from memory.messages import ConversationId
+from memory.tokens import FUNCTION_WORDS
+
+Scores = npt.NDArray[np.float32]
+"""One number for each slot: float32, (capacity,)."""
+Slots = npt.NDArray[np.int32]
+
+K1 = 1.2
+B = 0.75
+"""BM25's saturation and length normalisation, at their usual values (Robertson and Zaragoza,
+The Probabilistic Relevance Framework, 2009)."""
+FUNCTION_WORD_WEIGHT = 0.25
+
+_NONE = -1
+"""No neighbour. As an index it means the last column, which is kept empty for that."""
+_TERM_BYTES = 200
+"""A term's dictionary entry and its empty posting, without the term's own text."""
+_OCCURRENCE_BYTES = 5
+"""An entry of a posting, with what arrays allot ahead."""
+_SLOT_BYTES = 16
+
+
+class LexicalScores(NamedTuple):
+    """BM25 of a query in four views: each message by itself (``turn``), with the message before
+    it in its conversation (``pair``), with two before and two after (``window``), and its whole
+    ``conversation``. ``weight`` is the sum of the query's term weights: a document of average
+    length that has each term once scores about that much.
+    """
+
+    turn: Scores
+    pair: Scores
+    window: Scores
+    conversation: Scores
+    weight: float
+
+    def first(self, slots: int) -> LexicalScores:
+        """The scores of the first *slots* slots."""
+        return LexicalScores(
+            turn=self.turn[:slots],
+            pair=self.pair[:slots],
+            window=self.window[:slots],
+            conversation=self.conversation[:slots],
+            weight=self.weight,
+        )
+
+
+class _Chain(NamedTuple):
+    """A conversation's number, and the slots of its oldest and newest message."""
+
+    number: int
+    oldest: int
+    newest: int
+
+
+class LexicalIndex:
+    """An exact inverted index over numbered slots, which the caller hands out and reuses.
+
+    Adding and removing take time in proportion to the words. Not for use from several threads.
+    """
+
+    def __init__(self) -> None:
+        self._postings: dict[str, array[int]] = {}
+        self._chains: dict[ConversationId, _Chain] = {}
+        self._free_numbers: list[int] = []
+        self._count = 0
+        self._term_bytes = 0
+        self._occurrences = 0
+        self._lengths: Scores = np.zeros(1, np.float32)
+        self._previous: Slots = np.full(1, _NONE, np.int32)
+        self._following: Slots = np.full(1, _NONE, np.int32)
+        self._numbers: Slots = np.zeros(1, np.int32)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def capacity(self) -> int:
+        """Length of the arrays in ``LexicalScores``; grows with the highest slot."""
+        return len(self._lengths) - 1
+
+    @property
+    def size_bytes(self) -> int:
+        """RAM in use, estimated."""
+        occurrences = self._occurrences * _OCCURRENCE_BYTES
+        return self._term_bytes + occurrences + len(self._lengths) * _SLOT_BYTES
+
+    def add(
+        self, slot: int, words: Sequence[str], conversation: ConversationId, *, older: bool = False
+    ) -> None:
+        """Put a message into the free *slot*: the newest of its conversation, or the oldest."""
+        if slot >= self.capacity:
+            self._grow(slot + 1)
+        for word in words:
+            posting = self._postings.get(word)
+            if posting is None:
+                posting = self._postings[word] = array("i")
+                self._term_bytes += _TERM_BYTES + sys.getsizeof(word)
+            posting.append(slot)
+        self._lengths[slot] = len(words)
+        self._occurrences += len(words)
+        self._count += 1
+        self._link(slot, conversation, older=older)
+
+    def remove(self, slot: int, words: Sequence[str], conversation: ConversationId) -> None:
+        """Take out what ``add`` put in; *words* and *conversation* must be the same."""
+        for word in words:
+            posting = self._postings[word]
+            posting.remove(slot)
+            if not posting:
+                del self._postings[word]
+                self._term_bytes -= _TERM_BYTES + sys.getsizeof(word)
+        self._lengths[slot] = 0
+        self._occurrences -= len(words)
+        self._count -= 1
+        self._unlink(slot, conversation)
+
+    def scores(self, words: Sequence[str]) -> LexicalScores:
+        """BM25 of the query *words* for every slot, in all views; 0 for a free slot."""
+        counts, weights, weight = self._query(words)
+        previous, following, numbers = self._previous, self._following, self._numbers
+        lengths = self._lengths
+        pair_counts = counts + counts[:, previous]
+        pair_lengths = lengths + lengths[previous]
+        further = (previous[previous], following, following[following])
+        window_counts = pair_counts + sum(counts[:, each] for each in further)
+        window_lengths = pair_lengths + sum(lengths[each] for each in further)
+        talk_lengths = np.bincount(numbers, lengths).astype(np.float32)
+        talk_counts = np.zeros((len(counts), len(talk_lengths)), np.float32)
+        for row, count in zip(talk_counts, counts, strict=True):
+            row[:] = np.bincount(numbers, count, len(talk_lengths))
+        used = lengths > 0
+        talks = _bm25(talk_counts, talk_lengths, weights, talk_lengths > 0)
+        return LexicalScores(
+            turn=_bm25(counts, lengths, weights, used)[:-1],
+            pair=_bm25(pair_counts, pair_lengths, weights, used)[:-1],
+            window=_bm25(window_counts, window_lengths, weights, used)[:-1],
+            conversation=talks[numbers[:-1]],
+            weight=weight,
+        )
+
+    def _query(self, words: Sequence[str]) -> tuple[Scores, Scores, float]:
+        """How often each slot has each known term, the terms' weights, and the sum of all."""
+        rows: list[npt.NDArray[np.intp]] = []
+        weights: list[float] = []
+        unknown = 0.0
+        for word in dict.fromkeys(words):
+            posting = self._postings.get(word)
+            share = FUNCTION_WORD_WEIGHT if word in FUNCTION_WORDS else 1.0
+            if posting is None:
+                unknown += share * self._rarity(0)
+                continue
+            row = np.bincount(np.frombuffer(posting, np.int32), minlength=len(self._lengths))
+            rows.append(row)
+            weights.append(share * self._rarity(int(np.count_nonzero(row))))
+        if not rows:
+            return np.zeros((0, len(self._lengths)), np.float32), np.zeros(0, np.float32), unknown
+        counts = np.array(rows, np.float32)
+        return counts, np.array(weights, np.float32), unknown + sum(weights)
+
+    def _rarity(self, documents: int) -> float:
+        """Inverse document frequency, never negative."""
+        return float(np.log1p((self._count - documents + 0.5) / (documents + 0.5)))
+
+    def _link(self, slot: int, conversation: ConversationId, *, older: bool) -> None:
+        chain = self._chains.get(conversation)
+        if chain is None:
+            number = self._free_numbers.pop() if self._free_numbers else len(self._chains) + 1
+            chain = _Chain(number, slot, slot)
+        elif older:
+            self._previous[chain.oldest], self._following[slot] = slot, chain.oldest
+            chain = chain._replace(oldest=slot)
+        else:
+            self._following[chain.newest], self._previous[slot] = slot, chain.newest
+            chain = chain._replace(newest=slot)
+        self._chains[conversation] = chain
+        self._numbers[slot] = chain.number
+
+    def _unlink(self, slot: int, conversation: ConversationId) -> None:
+        chain = self._chains[conversation]
+        previous, following = int(self._previous[slot]), int(self._following[slot])
+        if previous != _NONE:
+            self._following[previous] = following
+        if following != _NONE:
+            self._previous[following] = previous
+        if previous == following == _NONE:
+            del self._chains[conversation]
+            self._free_numbers.append(chain.number)
+        elif previous == _NONE:
+            self._chains[conversation] = chain._replace(oldest=following)
+        elif following == _NONE:
+            self._chains[conversation] = chain._replace(newest=previous)
+        self._previous[slot] = self._following[slot] = _NONE
+        self._numbers[slot] = 0
+
+    def _grow(self, least: int) -> None:
+        added = max(least, 2 * self.capacity) - self.capacity
+        nowhere = np.full(added, _NONE, np.int32)
+        self._lengths = np.concatenate((self._lengths, np.zeros(added, np.float32)))
+        self._numbers = np.concatenate((self._numbers, np.zeros(added, np.int32)))
+        self._previous = np.concatenate((self._previous, nowhere))
+        self._following = np.concatenate((self._following, nowhere))
+
+
+def _bm25(counts: Scores, lengths: Scores, weights: Scores, used: npt.NDArray[np.bool_]) -> Scores:
+    """BM25 of documents of which *counts*, (terms, documents), says how often they have a term."""
+    documents = int(np.count_nonzero(used))
+    if not documents or not len(counts):
+        return np.zeros(counts.shape[1], np.float32)
+    average = float(lengths[used].sum()) / documents
+    saturation = (K1 * (1 - B) + (K1 * B / average) * lengths).astype(np.float32)
+    scores: Scores = weights * np.float32(K1 + 1) @ (counts / (counts + saturation))
+    return scores
