@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
 PREFIX = "TANDEM_"
 """``TANDEM_SERVER__PORT`` sets ``server.port``."""
@@ -128,8 +133,12 @@ class AuthSettings(Section):
     )
 
 
-class Settings(Section):
+class Settings(BaseSettings):
     """All settings; see docs/configuration.md."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix=PREFIX, env_nested_delimiter="__"
+    )
 
     data_dir: Path = Field(Path("data"), description="everything that lasts lies here")
     server: ServerSettings = Field(default_factory=ServerSettings)
@@ -140,3 +149,67 @@ class Settings(Section):
     embedding: EmbeddingSettings = Field(default_factory=EmbeddingSettings)
     model: ModelSettings = Field(default_factory=ModelSettings)
     auth: AuthSettings = Field(default_factory=AuthSettings)
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """Read *path* (default: ``TANDEM_CONFIG``, else ``config.toml``), overlay the environment.
+
+    Raises:
+        ConfigError: names the file or variable, the key and what was expected.
+    """
+    named = path or (Path(os.environ["TANDEM_CONFIG"]) if "TANDEM_CONFIG" in os.environ else None)
+    if named is not None and not named.is_file():
+        raise ConfigError(f"{named}: no such configuration file")
+    file = named or Path("config.toml")
+
+    class FromFile(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return env_settings, TomlConfigSettingsSource(settings_cls, file)
+
+    _refuse_unknown_variables()
+    try:
+        _refuse_secrets_in_file(TomlConfigSettingsSource(FromFile, file)(), file)
+        loaded = FromFile()
+    except ValidationError as wrong:
+        raise ConfigError("; ".join(_explain(error, file) for error in wrong.errors())) from wrong
+    except SettingsError as wrong:
+        raise ConfigError(f"environment: {wrong}") from wrong
+    except ValueError as wrong:  # tomllib.TOMLDecodeError
+        raise ConfigError(f"{file}: {wrong}") from wrong
+    return Settings.model_validate(loaded, from_attributes=True)
+
+
+def _refuse_unknown_variables() -> None:
+    """Sections are checked here; what is below them is checked with the file's keys."""
+    for name in os.environ:
+        section = name.removeprefix(PREFIX).partition("__")[0].lower()
+        if name.startswith(PREFIX) and section not in {*Settings.model_fields, "config"}:
+            raise ConfigError(f"environment: {name}: unknown key {section!r}")
+
+
+def _refuse_secrets_in_file(content: dict[str, Any], file: Path) -> None:
+    for section, key in sorted(SECRET_KEYS):
+        if isinstance(content.get(section), dict) and content[section].get(key):
+            raise ConfigError(
+                f"{file}: {section}.{key} is a secret; set {variable((section, key))} instead"
+            )
+
+
+def variable(key: tuple[str, ...]) -> str:
+    """The environment variable that sets *key*."""
+    return PREFIX + "__".join(key).upper()
+
+
+def _explain(error: Any, file: Path) -> str:
+    key = tuple(str(part) for part in error["loc"])
+    source = variable(key) if variable(key) in os.environ else str(file)
+    problem = "unknown key" if error["type"] == "extra_forbidden" else error["msg"]
+    return f"{source}: {'.'.join(key)}: {problem[:1].lower() + problem[1:]}"

@@ -99,6 +99,14 @@ def message_id(user: UserId, client_id: str) -> MessageId:
     return MessageId("m" + _digest("message", user, client_id))
 
 
+def conversation_id(user: UserId, client_id: str) -> ConversationId:
+    """The conversation that *user*'s message *client_id* opens when it names none.
+
+    It follows from the message's id, so that a repeated send opens the same one.
+    """
+    return ConversationId("c" + _digest("conversation", user, client_id))
+
+
 def reply_id(message: MessageId, attempt: int) -> MessageId:
     """The id of the *attempt*-th reply (from 0) to *message*."""
     return MessageId("r" + _digest("reply", message, str(attempt)))

@@ -1,0 +1,231 @@
+"""What is not live: sessions, lists, history, search, health."""
+
+from __future__ import annotations
+
+from typing import Any, Final, cast
+
+import msgspec
+from slowapi import Limiter
+from slowapi.util import get_remote_address
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from chat_server.authentication import (
+    Identity,
+    bearer_token,
+    cookie_token,
+    session_cookie,
+)
+from chat_server.errors import ERRORS, ChatError
+from chat_server.events import (
+    WireConversation,
+    WireMessage,
+    error_facts,
+    wire_conversation,
+    wire_message,
+)
+from chat_server.runs import Run
+from chat_server.state import State
+from memory.messages import ConversationId, MessageId, RunId
+from memory.recalled import Recalled
+
+MAX_QUERY_CHARS: Final = 2_000
+
+
+def json_response(body: object, status: int = 200) -> Response:
+    """*body* as JSON."""
+    return Response(msgspec.json.encode(body), status, media_type="application/json")
+
+
+def error_response(error: ChatError) -> Response:
+    """*error* in the shape that all HTTP errors have."""
+    response = json_response({"error": error_facts(error)}, ERRORS[error.code].status)
+    if error.retry_after_ms is not None:
+        response.headers["Retry-After"] = str(-(-error.retry_after_ms // 1000))
+    return response
+
+
+def state_of(request: Request) -> State:
+    """The lifespan's state."""
+    return cast("State", request.state)
+
+
+def given_token(request: Request) -> str | None:
+    """The session token of a request: ``Authorization: Bearer``, else the cookie."""
+    return bearer_token(request.headers.get("authorization")) or cookie_token(
+        request.headers.get("cookie")
+    )
+
+
+def identify(request: Request) -> Identity:
+    """Who asks.
+
+    Raises:
+        ChatError: ``not_authenticated``.
+    """
+    token = given_token(request)
+    if token is None:
+        raise ChatError("not_authenticated", "no session; POST /api/session gives one")
+    return state_of(request)["authenticator"].identify(token)
+
+
+def limit_key(request: Request) -> str:
+    """Whose HTTP limit a request spends: the session's user, else the address."""
+    try:
+        return f"user:{identify(request).user}"
+    except ChatError:
+        return f"address:{get_remote_address(request)}"
+
+
+def whole_number(request: Request, name: str, default: int, most: int) -> int:
+    """A query parameter from 1 to *most*.
+
+    Raises:
+        ChatError: ``bad_request``, naming the parameter.
+    """
+    given = request.query_params.get(name)
+    if given is None:
+        return default
+    if not given.isascii() or not given.isdigit() or not 1 <= int(given[:9]) <= most:
+        raise ChatError("bad_request", f"{name} is a whole number from 1 to {most}", field=name)
+    return int(given)
+
+
+async def health(_request: Request) -> Response:
+    """Whether the process lives; says nothing of its parts."""
+    return json_response({"status": "ok"})
+
+
+async def readiness(request: Request) -> Response:
+    """Whether messages can be taken, and which part is not ready."""
+    found = state_of(request)["readiness"]
+    return json_response(found.report(), 200 if found.ready else 503)
+
+
+class SessionBody(msgspec.Struct):
+    """What ``POST /api/session`` answers."""
+
+    token: str
+    user: str
+
+
+async def session(request: Request) -> Response:
+    """Renew the session that comes with the request, or begin a guest's.
+
+    A token that is not valid is an error, not a new guest: somebody who was known must not
+    silently become a stranger. Without the cookie or header a new guest begins.
+    """
+    authenticator = state_of(request)["authenticator"]
+    token = given_token(request)
+    identity = authenticator.identify(token) if token else authenticator.new_guest()
+    fresh = authenticator.token(identity)
+    response = json_response(SessionBody(fresh, identity.user))
+    secure = request.url.scheme == "https"
+    response.headers["Set-Cookie"] = session_cookie(fresh, secure=secure)
+    return response
+
+
+class ConversationsBody(msgspec.Struct):
+    """What ``GET /api/conversations`` answers."""
+
+    conversations: list[WireConversation]
+    before: str | None
+
+
+async def conversations(request: Request) -> Response:
+    """The user's conversations, last updated first."""
+    user = identify(request).user
+    page = await state_of(request)["memory"].conversations.page(
+        user,
+        limit=whole_number(request, "limit", 50, 200),
+        before=request.query_params.get("before"),
+    )
+    body = ConversationsBody(
+        [wire_conversation(found) for found in page.conversations], page.before
+    )
+    return json_response(body)
+
+
+class LiveRun(msgspec.Struct):
+    """A reply that is being made: ``text`` is what it says so far."""
+
+    run: RunId
+    message: MessageId
+    text: str
+
+
+class MessagesBody(msgspec.Struct):
+    """What ``GET /api/conversations/{id}/messages`` answers."""
+
+    messages: list[WireMessage]
+    before: MessageId | None
+    runs: list[LiveRun]
+
+
+async def messages(request: Request) -> Response:
+    """A page of a conversation, oldest first, and the replies that are being made in it."""
+    user = identify(request).user
+    state = state_of(request)
+    conversation = ConversationId(request.path_params["conversation"])
+    before = request.query_params.get("before")
+    found = await state["memory"].long_term.latest(
+        user,
+        conversation,
+        limit=whole_number(request, "limit", 50, 200),
+        before=MessageId(before) if before else None,
+    )
+    live: list[Run] = state["runs"].of_conversation(user, conversation)
+    if not found and not live:
+        known = await state["memory"].conversations.find(user, conversation)
+        if known is None:
+            raise ChatError("unknown_conversation", "no such conversation")
+    body = MessagesBody(
+        [wire_message(message) for message in found],
+        found[0].id if found and found[0].parent else None,
+        [LiveRun(run.id, run.question.id, run.text) for run in live],
+    )
+    return json_response(body)
+
+
+class SearchBody(msgspec.Struct):
+    """What ``GET /api/search`` answers."""
+
+    items: tuple[Recalled, ...]
+    plan: str
+    took_ms: float
+    partial: bool
+
+
+async def search(request: Request) -> Response:
+    """The user's memories that fit ``q`` best: as a reply would be given them."""
+    user = identify(request).user
+    query = request.query_params.get("q", "").strip()
+    if not query or len(query) > MAX_QUERY_CHARS:
+        raise ChatError(
+            "bad_request", f"q is a text of 1 to {MAX_QUERY_CHARS:,} characters", field="q"
+        )
+    memory = state_of(request)["memory"]
+    limit = whole_number(request, "k", 10, 50)
+    vector = await memory.embed(query)
+    found = await memory.recall(user, query, vector, limit=limit)
+    return json_response(SearchBody(found.items, "relevant", found.took_ms, found.partial))
+
+
+async def missing(_request: Request) -> Response:
+    """No such path below ``/api``."""
+    raise ChatError("not_found", "no such path")
+
+
+def http_routes(limiter: Limiter, limit: str) -> list[Route]:
+    """The routes; those of ``/api`` share one limit per user (slowapi's notation)."""
+    limited: Any = limiter.shared_limit(limit, scope="http")
+    return [
+        Route("/healthz", health),
+        Route("/readyz", readiness),
+        Route("/api/session", limited(session), methods=["POST"]),
+        Route("/api/conversations", limited(conversations)),
+        Route("/api/conversations/{conversation}/messages", limited(messages)),
+        Route("/api/search", limited(search)),
+        Route("/api/{path:path}", limited(missing)),
+    ]

@@ -1,0 +1,100 @@
+"""uvicorn with an orderly end: stop accepting, tell clients, let replies finish, then close."""
+
+from __future__ import annotations
+
+import socket
+
+import anyio
+import structlog
+import uvicorn
+from anyio import create_task_group
+from starlette.applications import Starlette
+
+from chat_server.settings import Settings
+from chat_server.state import State
+
+log = structlog.get_logger(__name__)
+
+INTERRUPT_WITHIN_S = 5.0
+"""What interrupted replies may take to be stored, before the connections are closed."""
+
+
+class PortInUse(Exception):
+    """The address cannot be listened on."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        PortInUse: with the reason and what to do.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as fault:
+        raise PortInUse(
+            f"cannot listen on {host}:{port}: {fault.strerror}; choose another with --port "
+            "or TANDEM_SERVER__PORT"
+        ) from fault
+
+
+class TandemServer(uvicorn.Server):
+    """Serves *app*, says when it is ready, and drains before it stops."""
+
+    def __init__(self, app: Starlette, settings: Settings) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                loop="uvloop",
+                http="httptools",
+                ws="websockets-sansio",
+                ws_max_size=settings.server.max_frame_bytes,
+                ws_per_message_deflate=False,  # 64 KiB a connection against 14 without
+                ws_ping_interval=None,  # the protocol's own ping, which browsers can see
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                lifespan="on",
+            )
+        )
+        self._app = app
+        self._drain_s = settings.server.drain_s
+
+    async def main_loop(self) -> None:
+        async with create_task_group() as tasks:
+            tasks.start_soon(self._say_when_ready)
+            await super().main_loop()
+            tasks.cancel_scope.cancel()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain, then close as uvicorn does."""
+        for listener in self.servers:
+            listener.close()
+        await self._drain(self._app.state.services)
+        await super().shutdown(sockets)
+
+    async def _say_when_ready(self) -> None:
+        state: State = self._app.state.services
+        await state["readiness"].became_ready.wait()
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        log.info("server.ready", address=f"http://{shown}:{port}")
+
+    async def _drain(self, state: State) -> None:
+        """Let running replies end within ``drain_s``; the rest keeps what it has said."""
+        state["readiness"].draining = True
+        connections, runs = state["connections"], state["runs"]
+        connections.announce_end(self._drain_s)
+        log.info("server.draining", connections=len(connections), runs=len(runs))
+        with anyio.move_on_after(self._drain_s):
+            await runs.wait_idle()
+        if len(runs):
+            log.warning("server.runs_interrupted", runs=len(runs))
+            runs.interrupt_all()
+            with anyio.move_on_after(INTERRUPT_WITHIN_S):
+                await runs.wait_idle()
+        connections.close_all()
+        with anyio.move_on_after(1.0):
+            while len(connections):
+                await anyio.sleep(0.01)

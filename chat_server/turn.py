@@ -1,0 +1,295 @@
+"""The straight line of one message, from the frame to ``accepted``; the reply follows it.
+
+The order is: limit, embed, place, then the commit and the reply's preparation at the same time.
+Nothing is visible before the commit; if it fails, the reply is called off.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup
+
+from chat_server.authentication import Identity
+from chat_server.errors import ChatError, told
+from chat_server.events import (
+    Accepted,
+    ConversationUpdated,
+    Limits,
+    MessageCreated,
+    ServerEvent,
+    wire_conversation,
+    wire_message,
+)
+from chat_server.protocol import Send, check_text
+from chat_server.rate_limit import RateLimiter
+from chat_server.reply import Asked, Desk, Reply
+from chat_server.runs import Lane, Run, Runs
+from chat_server.stages import Stages
+from memory.errors import IdConflict, MemoryFault
+from memory.messages import (
+    Appended,
+    ConversationId,
+    Message,
+    MessageId,
+    UserId,
+    Vector,
+    conversation_id,
+    message_id,
+    reply_id,
+)
+from memory.short_term import Admission, Window
+
+log = structlog.get_logger(__name__)
+
+Answer = Callable[[ServerEvent], None]
+"""Sends an event to the connection that the command came from."""
+
+
+class Placed:
+    """Where a message goes: after which message, with which window before it."""
+
+    def __init__(self, window: Window, parent: Message | None, *, branched: bool) -> None:
+        self.window = window
+        self.parent = parent
+        self.branched = branched
+
+
+class Turns:
+    """Takes messages; each becomes one stored question and one run."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        limiter: RateLimiter,
+        *,
+        tasks: TaskGroup,
+        max_text_bytes: int,
+    ) -> None:
+        self._desk = desk
+        self._memory = desk.memory
+        self._runs = desk.runs
+        self._fanout = desk.fanout
+        self._metrics = desk.metrics
+        self._limiter = limiter
+        self._tasks = tasks
+        self._max_text_bytes = max_text_bytes
+
+    async def take(self, send: Send, identity: Identity, answer: Answer) -> None:
+        """Store the message, answer ``accepted``, and let the reply be made.
+
+        The work belongs to the server, not to the connection: cancelling the caller (the client
+        left) changes nothing about what is stored and answered.
+
+        Raises:
+            ChatError: the message was not accepted; the code says whether it may be stored.
+        """
+        check_text(send.text, self._max_text_bytes)
+        outcome = Outcome()
+        self._tasks.start_soon(self._turn, send, identity, answer, outcome, name="turn")
+        await outcome.wait()
+
+    def warm(self, user: UserId) -> None:
+        """Begin to load *user*'s memories, so that the first message finds them ready."""
+        self._tasks.start_soon(self._memory.warm, user, name="warm")
+
+    async def _turn(
+        self, send: Send, identity: Identity, answer: Answer, outcome: Outcome
+    ) -> None:
+        """The boundary of one turn: whatever goes wrong ends this turn only, and is told."""
+        try:
+            await self._accept(send, identity, answer)
+        except ChatError as error:
+            outcome.error = error
+        except MemoryFault as fault:
+            log.warning("turn.refused", fault=type(fault).__name__, reason=str(fault))
+            outcome.error = told(fault)
+        except Exception:
+            log.exception("turn.failed")
+            outcome.error = ChatError("internal", "something went wrong on the server; try again")
+        finally:
+            outcome.done.set()
+
+    async def _accept(self, send: Send, identity: Identity, answer: Answer) -> None:
+        user = identity.user
+        conversation = ConversationId(send.conversation or conversation_id(user, send.id))
+        stages = Stages(self._metrics)
+        async with self._runs.lane(user, conversation) as lane:
+            if await self._answer_again(send, user, conversation, lane, answer):
+                return
+            self._runs.check_room(lane)
+
+            admission = await self._limiter.admit(user, conversation)
+            stages.end("admit")
+            vector = await self._memory.embed(send.text)
+            stages.end("embed")
+            placed = await self._place(send, user, conversation, lane, admission)
+            stages.end("window")
+
+            question = self._question(send, identity, conversation, placed)
+            run = self._runs.begin(question, lane)
+            asked = Asked(
+                window=placed.window,
+                vector=vector,
+                version=admission.version,
+                active=admission.active,
+                use_memory=send.options.memory,
+                stages=stages,
+            )
+            self._tasks.start_soon(Reply(self._desk, run, asked).make, name="reply")
+            try:
+                stored = await self._commit(run, vector, placed)
+                stages.end("commit")
+                if stored.duplicate and await self._is_answered(user, question.id):
+                    run.end("abandoned")
+                    answer(self._accepted(send, question, duplicate=True))
+                    return
+            except BaseException:
+                run.end("abandoned")
+                raise
+
+            self._show(send, run, stored, admission, answer)
+            await self._memory.append_window(stored.message, vector, active=admission.active)
+            if placed.branched:
+                window = Window((*placed.window.messages, stored.message))
+                await self._memory.keep_window(
+                    user, conversation, window, active=admission.active
+                )
+
+    async def _answer_again(
+        self,
+        send: Send,
+        user: UserId,
+        conversation: ConversationId,
+        lane: Lane,
+        answer: Answer,
+    ) -> bool:
+        """Answer a repeated send from what is known already; ``False``: it must be handled."""
+        question_id = message_id(user, send.id)
+        known = next((run.question for run in lane.runs if run.question.id == question_id), None)
+        live = known is not None
+        if known is None and send.retry:
+            stored = await self._memory.long_term.by_ids(user, [question_id])
+            known = stored[0] if stored else None
+        if known is None:
+            return False
+        if known.text != send.text or known.conversation != conversation:
+            raise IdConflict(question_id)
+        if not live and not await self._is_answered(user, question_id):
+            return False
+        answer(self._accepted(send, known, duplicate=True))
+        return True
+
+    async def _is_answered(self, user: UserId, question: MessageId) -> bool:
+        return bool(await self._memory.long_term.by_ids(user, [reply_id(question, 0)]))
+
+    async def _place(
+        self,
+        send: Send,
+        user: UserId,
+        conversation: ConversationId,
+        lane: Lane,
+        admission: Admission,
+    ) -> Placed:
+        """Find the window and the parent.
+
+        Raises:
+            ChatError: ``unknown_parent``.
+        """
+        if send.conversation is None and admission.window is None:
+            window = Window(())  # the id was made just now: nothing can stand there
+        else:
+            window = await self._memory.window(
+                user, conversation, admission.window, active=admission.active
+            )
+        if lane.head is not None and window.head != lane.head:
+            window = await self._memory.rebuild_window(
+                user, conversation, active=admission.active
+            )
+        head = lane.head or window.head
+        if send.parent is None or (head is not None and send.parent == head.id):
+            return Placed(window, head, branched=False)
+        found = await self._memory.long_term.by_ids(user, [MessageId(send.parent)])
+        if not found or found[0].conversation != conversation:
+            raise ChatError(
+                "unknown_parent", "no such message in this conversation", field="parent"
+            )
+        window = await self._memory.branch_window(user, conversation, found[0])
+        return Placed(window, found[0], branched=True)
+
+    def _question(
+        self, send: Send, identity: Identity, conversation: ConversationId, placed: Placed
+    ) -> Message:
+        parent = placed.parent
+        return Message(
+            id=message_id(identity.user, send.id),
+            user=identity.user,
+            conversation=conversation,
+            role="user",
+            text=send.text,
+            timestamp=time.time(),
+            parent=parent.id if parent else None,
+            depth=parent.depth + 1 if parent else 0,
+            client_id=send.id,
+            author=send.author,
+        )
+
+    async def _commit(self, run: Run, vector: Vector, placed: Placed) -> Appended:
+        """Store the question, and its conversation where it is the first or on a new branch."""
+        stored = await self._memory.record(run.question, vector)
+        if stored.duplicate:
+            run.question = run.tail = stored.message
+        if stored.message.parent is None:
+            begun = await self._memory.conversations.begin(stored.message)
+            self._fanout.publish(
+                run.user,
+                lambda seq: ConversationUpdated(seq=seq, conversation=wire_conversation(begun)),
+            )
+        elif placed.branched:
+            await self._memory.conversations.branch(stored.message)
+        return stored
+
+    def _show(
+        self, send: Send, run: Run, stored: Appended, admission: Admission, answer: Answer
+    ) -> None:
+        """Make the stored question visible, and let the reply follow."""
+        question = stored.message
+        run.lane.follow(question)
+        answer(self._accepted(send, question, duplicate=stored.duplicate))
+        self._fanout.publish(
+            run.user,
+            lambda seq: MessageCreated(
+                seq=seq, conversation=question.conversation, message=wire_message(question)
+            ),
+        )
+        self._fanout.publish_live(
+            run.user,
+            Limits(user=admission.user, global_=self._limiter.global_allowance()),
+        )
+        run.question_stored.set()
+
+    @staticmethod
+    def _accepted(send: Send, question: Message, *, duplicate: bool) -> Accepted:
+        return Accepted(
+            re=send.id,
+            message=question.id,
+            conversation=question.conversation,
+            run=Run.id_of(question),
+            duplicate=duplicate,
+        )
+
+
+class Outcome:
+    """Whether a turn was accepted, for the caller that waits for it."""
+
+    def __init__(self) -> None:
+        self.done = anyio.Event()
+        self.error: ChatError | None = None
+
+    async def wait(self) -> None:
+        await self.done.wait()
+        if self.error is not None:
+            raise self.error

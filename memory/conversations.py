@@ -1,0 +1,151 @@
+"""The list of a user's conversations: titles and times, kept cheap to update."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+import anyio
+import msgspec
+import structlog
+
+from memory.errors import StoreError
+from memory.long_term import ConversationPage, LongTermMemory
+from memory.messages import Conversation, ConversationId, Message, UserId
+
+log = structlog.get_logger(__name__)
+
+FLUSH_EVERY_S: Final = 5.0
+"""Times are written behind: one write for all turns of a conversation in this time. What a
+crash loses is the order of a list for the conversations of the last seconds, nothing said."""
+
+MAX_CACHED: Final = 10_000
+TITLE_CHARS: Final = 60
+
+Key = tuple[UserId, ConversationId]
+
+
+def title_of(text: str) -> str:
+    """A title from a conversation's first message: its first words, on one line."""
+    line = " ".join(text.split())
+    if len(line) <= TITLE_CHARS:
+        return line
+    cut = line[:TITLE_CHARS].rsplit(" ", 1)[0] if " " in line[:TITLE_CHARS] else line[:TITLE_CHARS]
+    return cut.rstrip(" ,;:.-") + "…"
+
+
+class ConversationDirectory:
+    """Reads and writes conversations; their times are written behind."""
+
+    def __init__(self, long_term: LongTermMemory) -> None:
+        self._long_term = long_term
+        self._known: OrderedDict[Key, Conversation] = OrderedDict()
+        self._unsaved: dict[Key, Conversation] = {}
+
+    async def begin(self, first: Message) -> Conversation:
+        """Make sure that the conversation that *first* opens stands in the list.
+
+        Raises:
+            StoreError: it could not be stored.
+        """
+        known = await self.find(first.user, first.conversation)
+        if known is not None:
+            return known
+        conversation = Conversation(
+            id=first.conversation,
+            user=first.user,
+            title=title_of(first.text),
+            created_at=first.timestamp,
+            updated_at=first.timestamp,
+        )
+        await self._long_term.save_conversation(conversation)
+        self._remember(conversation)
+        return conversation
+
+    async def branch(self, message: Message) -> None:
+        """Make the newest leaf below *message* the head of its conversation.
+
+        Raises:
+            StoreError: it could not be stored.
+        """
+        known = await self.find(message.user, message.conversation)
+        if known is not None:
+            changed = msgspec.structs.replace(
+                known, head=message.id, updated_at=message.timestamp
+            )
+            await self._long_term.save_conversation(changed)
+            self._remember(changed)
+
+    async def touch(self, message: Message) -> Conversation | None:
+        """Note that *message* was said; written to the store within ``FLUSH_EVERY_S``.
+
+        Raises:
+            StoreError: the conversation could not be read.
+        """
+        known = await self.find(message.user, message.conversation)
+        if known is None:
+            return None
+        changed = msgspec.structs.replace(
+            known, updated_at=max(known.updated_at, message.timestamp)
+        )
+        self._remember(changed)
+        self._unsaved[changed.user, changed.id] = changed
+        return changed
+
+    async def find(self, user: UserId, conversation: ConversationId) -> Conversation | None:
+        """*user*'s conversation with that id, as it is now.
+
+        Raises:
+            StoreError: it could not be read.
+        """
+        known = self._known.get((user, conversation))
+        if known is None:
+            known = await self._long_term.conversation(user, conversation)
+            if known is not None:
+                self._remember(known)
+        return known
+
+    async def page(
+        self, user: UserId, *, limit: int, before: str | None = None
+    ) -> ConversationPage:
+        """A page of *user*'s conversations, last updated first.
+
+        Raises:
+            StoreError: they could not be read.
+        """
+        await self._save([key for key in self._unsaved if key[0] == user])
+        return await self._long_term.conversations(user, limit=limit, before=before)
+
+    async def run(self) -> None:
+        """Write what was touched every ``FLUSH_EVERY_S``, and once more when cancelled."""
+        try:
+            while True:
+                await anyio.sleep(FLUSH_EVERY_S)
+                await self._flush()
+        finally:
+            with anyio.move_on_after(FLUSH_EVERY_S, shield=True):
+                await self._flush()
+
+    async def _flush(self) -> None:
+        try:
+            await self._save(list(self._unsaved))
+        except StoreError as fault:
+            log.warning("conversations.not_saved", waiting=len(self._unsaved), reason=str(fault))
+
+    async def _save(self, keys: list[Key]) -> None:
+        for key in keys:
+            conversation = self._unsaved.pop(key, None)
+            if conversation is None:
+                continue
+            try:
+                await self._long_term.save_conversation(conversation)
+            except BaseException:
+                self._unsaved.setdefault(key, conversation)
+                raise
+
+    def _remember(self, conversation: Conversation) -> None:
+        key = (conversation.user, conversation.id)
+        self._known[key] = conversation
+        self._known.move_to_end(key)
+        while len(self._known) > MAX_CACHED:
+            self._known.popitem(last=False)

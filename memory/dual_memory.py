@@ -1,0 +1,163 @@
+"""What callers use: long-term and short-term memory, working in tandem."""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+
+import structlog
+
+from memory.conversations import ConversationDirectory
+from memory.embedding import Embedder
+from memory.errors import ShortTermUnavailable, StoreError
+from memory.hot import HotMemories
+from memory.long_term import LongTermMemory
+from memory.messages import Appended, ConversationId, Message, MessageId, UserId, Vector
+from memory.recalled import Recall
+from memory.short_term import ShortTermMemory, Window
+
+log = structlog.get_logger(__name__)
+
+MAX_DISTRUSTED = 10_000
+"""Windows remembered as untrustworthy one by one; beyond that, all of them are."""
+
+
+class DualMemory:
+    """Records messages for good, keeps their windows, and recalls them.
+
+    Invariants: short-term memory holds nothing that long-term memory lacks; a missing window
+    means "rebuild", never "empty"; recording is idempotent by id; losing short-term memory
+    loses nothing and stops nothing. Every method acts for one user and sees only that user's.
+    """
+
+    def __init__(
+        self,
+        long_term: LongTermMemory,
+        short_term: ShortTermMemory,
+        embedder: Embedder,
+        hot: HotMemories,
+        *,
+        window_messages: int,
+    ) -> None:
+        self.long_term = long_term
+        self.short_term = short_term
+        self.conversations = ConversationDirectory(long_term)
+        self.hot = hot
+        self._embedder = embedder
+        self._window_messages = window_messages
+        self._distrusted: set[tuple[UserId, ConversationId]] = set()
+        self._distrust_all = False
+
+    async def embed(self, text: str) -> Vector:
+        """The unit vector of *text*: stored and searched with.
+
+        Raises:
+            EmbeddingFailed: the text has no vector.
+        """
+        vector: Vector = (await self._embedder.embed([text]))[0]
+        return vector
+
+    async def record(self, message: Message, vector: Vector) -> Appended:
+        """Store *message* for good; recall finds it from then on.
+
+        Raises:
+            StoreError: as :meth:`memory.long_term.LongTermMemory.append`.
+        """
+        return await self.long_term.append(message, vector)
+
+    async def append_window(self, message: Message, vector: Vector, *, active: bool) -> None:
+        """Add a message that is stored to its window and to recall; never fails.
+
+        When short-term memory does not answer, the window is not trusted until it was rebuilt.
+        """
+        key = (message.user, message.conversation)
+        version: int | None = None
+        try:
+            version = (await self.short_term.append(message, active=active)).version
+        except ShortTermUnavailable:
+            self._distrust(key)
+        self.hot.add(message, vector, version)
+
+    async def window(
+        self,
+        user: UserId,
+        conversation: ConversationId,
+        cached: Window | None,
+        *,
+        active: bool,
+    ) -> Window:
+        """The recent part of the conversation: *cached* if it can be trusted, else rebuilt."""
+        if cached is not None and not self._is_distrusted((user, conversation)):
+            return cached
+        return await self.rebuild_window(user, conversation, active=active)
+
+    async def rebuild_window(
+        self, user: UserId, conversation: ConversationId, *, active: bool
+    ) -> Window:
+        """Read the window from long-term memory, and put it back into short-term memory.
+
+        Raises:
+            StoreUnavailable: the long-term memory cannot be read.
+        """
+        messages = await self.long_term.latest(user, conversation, limit=self._window_messages)
+        await self.keep_window(user, conversation, Window(tuple(messages)), active=active)
+        return Window(tuple(messages))
+
+    async def branch_window(
+        self, user: UserId, conversation: ConversationId, parent: Message
+    ) -> Window:
+        """The window that ends with *parent*, read from long-term memory and kept nowhere."""
+        before = await self.long_term.latest(
+            user, conversation, limit=self._window_messages - 1, before=parent.id
+        )
+        return Window((*before, parent))
+
+    async def keep_window(
+        self, user: UserId, conversation: ConversationId, window: Window, *, active: bool
+    ) -> None:
+        """Make *window* the one in short-term memory; never fails."""
+        key = (user, conversation)
+        try:
+            if window.messages:
+                await self.short_term.replace(user, conversation, window.messages, active=active)
+            else:
+                await self.short_term.drop(user, conversation)
+        except ShortTermUnavailable:
+            self._distrust(key)
+        else:
+            self._distrusted.discard(key)
+
+    async def recall(
+        self,
+        user: UserId,
+        text: str,
+        vector: Vector,
+        *,
+        limit: int,
+        exclude: AbstractSet[MessageId] = frozenset(),
+        version: int | None = None,
+    ) -> Recall:
+        """The *limit* memories of *user* that fit *text* best, without *exclude*.
+
+        Raises:
+            StoreUnavailable: nothing of the user's is at hand, and it cannot be read.
+        """
+        memories = await self.hot.get(user, version)
+        return memories.search(text, vector, limit=limit, exclude=exclude)
+
+    async def warm(self, user: UserId) -> None:
+        """Load *user*'s memories into RAM; a store that cannot be read is tried again later."""
+        try:
+            await self.hot.get(user, None)
+        except StoreError as fault:
+            log.info("recall.not_warmed", reason=str(fault))
+
+    def _distrust(self, key: tuple[UserId, ConversationId]) -> None:
+        if len(self._distrusted) >= MAX_DISTRUSTED:
+            self._distrust_all = True
+            log.warning("short_term.all_distrusted", windows=len(self._distrusted))
+            self._distrusted.clear()
+        self._distrusted.add(key)
+
+    def _is_distrusted(self, key: tuple[UserId, ConversationId]) -> bool:
+        return self._distrust_all or key in self._distrusted
+
