@@ -1,0 +1,59 @@
+# make run    set up what is missing, and start the server
+# make test   set up what the tests need, and run all checks
+# Further: make setup, make check (lint, types, layers), make clean.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN_STAMP := $(VENV)/.run-requirements
+DEV_STAMP := $(VENV)/.dev-requirements
+TEST_MODELS := $(abspath .cache/models)
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
+
+.PHONY: run setup test check browser model clean
+
+run: $(RUN_STAMP)
+	@exec $(BIN)/python -m chat_server serve
+
+setup: $(RUN_STAMP)
+	@$(BIN)/python -m memory prepare
+
+$(BIN)/python:
+	@echo "Creating $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit("Tandem needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -m venv $(VENV)
+
+$(RUN_STAMP): requirements.txt | $(BIN)/python
+	@echo "Installing what the server needs (once; some minutes, about 2 GB with torch)"
+	@$(PIP) install -r requirements.txt
+	@touch $@
+
+$(DEV_STAMP): requirements.txt requirements-dev.txt | $(BIN)/python
+	@echo "Installing what the tests need"
+	@$(PIP) install -r requirements-dev.txt
+	@touch $(RUN_STAMP) $@
+
+model: $(RUN_STAMP)
+	@$(BIN)/python -m memory prepare --to $(TEST_MODELS)/all-MiniLM-L6-v2
+
+# The browser tests are skipped by name where Chromium is missing and cannot be installed; with
+# CI set, a skipped test is a failure.
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
+	command -v google-chrome >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing Chromium for the browser tests"; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
+	  else echo "Chromium is missing; the browser tests will be skipped"; fi; }
+
+check: $(DEV_STAMP)
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-cache
+
+test: $(DEV_STAMP) model browser check
+	@TANDEM_TEST_MODELS=$(TEST_MODELS) $(BIN)/python -m pytest $(TESTS)
+
+clean:
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
