@@ -1,206 +1,262 @@
-"""One user's newest messages in RAM, searched exactly."""
+"""The hot memories of all users: read once, kept up to date, bounded."""
 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Set
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 
-import numpy as np
+import anyio
+import anyio.lowlevel
+import msgspec
+import structlog
+from anyio.abc import TaskGroup
 
-from memory.lexical import LexicalIndex, Scores
-from memory.messages import Message, MessageId, Vector, Vectors
-from memory.ranking import Ranking, Traits, rank
-from memory.recalled import Recall, Recalled
-from memory.tokens import tokens
+from memory.errors import StoreError, StoreUnavailable
+from memory.hot_copy import HotCopy, HotEntry, HotLoad
+from memory.hot_memory import HotMemory
+from memory.long_term import LongTermMemory, StoredPage
+from memory.messages import Message, UserId, Vector
 
-_MESSAGE_BYTES = 1_100
-"""A message with its ids and its places in the containers here, without its text and vector."""
-_QUESTION_MARKS = ("?", "\uff1f", "\u061f", "\u037e")
+log = structlog.get_logger(__name__)
+
+LOADS_AT_ONCE = 2
+PAGE_MESSAGES = 100
+SLICE_S = 0.002
+"""How long indexing may hold the event loop at a time."""
+IDLE_S = 1800.0
+"""A user's memory leaves RAM after this long without use."""
+USER_SHARE = 4
+"""One user's memory takes at most a fourth of the budget, so that two loads leave room."""
 
 
-class HotMemory:
-    """At most *max_messages* and about *max_bytes* of one user's newest messages.
+class HotFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What is in RAM now; ``loads``, ``failures`` and ``evictions`` count from the start."""
 
-    What does not fit makes the oldest leave. Messages live in numbered slots, so that nothing
-    moves when one goes. Not for use from several threads.
+    users: int
+    messages: int
+    size_bytes: int
+    loads: int
+    failures: int
+    evictions: int
+
+
+class HotMemories:
+    """The newest *hot_messages* of each active user, about *hot_bytes* for all together.
+
+    Made by ``open_hot_memories``. The least recently used leave first, and whoever was idle for
+    ``IDLE_S``. Everything happens on the event loop, a user's messages are indexed in slices.
     """
 
-    def __init__(self, *, max_messages: int, max_bytes: int) -> None:
-        self._max_messages = max_messages
-        self._max_bytes = max_bytes
-        self._slots: dict[MessageId, int] = {}
-        self._order: deque[int] = deque()
-        self._free: list[int] = []
-        self._messages: list[Message | None] = []
-        self._lexical = LexicalIndex()
-        self._vectors: Vectors = np.zeros((0, 0), np.float32)
-        self._words = np.zeros(0, np.float32)
-        self._asks = np.zeros(0, np.bool_)
-        self._speaker = np.zeros(0, np.int32)
-        self._times = np.zeros(0, np.float64)
-        self._speakers: dict[str, int] = {}
-        self._names: list[frozenset[str]] = []
-        self._text_bytes = 0
-        self.complete = False
-        """Whether all of the user's messages are here, set by whoever filled it."""
-
-    def __len__(self) -> int:
-        return len(self._slots)
-
-    def __contains__(self, message_id: MessageId) -> bool:
-        return message_id in self._slots
-
-    @property
-    def full(self) -> bool:
-        """Whether an older message would not be taken any more."""
-        if len(self) >= self._max_messages or self.size_bytes >= self._max_bytes:
-            return True
-        return self._must_grow and self.size_bytes + self._growth_bytes > self._max_bytes
-
-    @property
-    def size_bytes(self) -> int:
-        """RAM in use, estimated: vectors, texts, postings, containers."""
-        held = len(self) * _MESSAGE_BYTES + self._text_bytes
-        return held + self._vectors.nbytes + self._lexical.size_bytes
-
-    def add(self, message: Message, vector: Vector, *, older: bool = False) -> None:
-        """Take in *message*: the newest of all, or *older* than all that are here.
-
-        One that is here already, that must not be recalled, or is older than there is room for
-        changes nothing.
-        """
-        if message.id in self._slots or not message.recallable:
-            return
-        if older and self.full:
-            self.complete = False
-            return
-        slot = self._take_slot(len(vector))
-        words = tokens(_spoken(message))
-        self._lexical.add(slot, words, message.conversation, older=older)
-        self._messages[slot] = message
-        self._slots[message.id] = slot
-        self._text_bytes += len(message.text.encode())
-        self._vectors[slot] = vector
-        self._words[slot] = len(words)
-        self._asks[slot] = message.text.rstrip().endswith(_QUESTION_MARKS)
-        self._speaker[slot] = self._number(message.author or message.role)
-        self._times[slot] = message.timestamp
-        if older:
-            self._order.appendleft(slot)
-        else:
-            self._order.append(slot)
-        while len(self) > 1 and self.size_bytes > self._max_bytes:
-            self._drop_oldest()
-
-    def search(
+    def __init__(
         self,
-        query_text: str,
-        query_vector: Vector | None,
+        long_term: LongTermMemory,
+        tasks: TaskGroup,
         *,
-        limit: int,
-        exclude: Set[MessageId] = frozenset(),
-    ) -> Recall:
-        """The *limit* best messages for a question, without those in *exclude*.
+        hot_messages: int,
+        hot_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._long_term = long_term
+        self._tasks = tasks
+        self._hot_messages = hot_messages
+        self._hot_bytes = hot_bytes
+        self._clock = clock
+        self._entries: OrderedDict[UserId, HotEntry] = OrderedDict()
+        self._loading = anyio.Semaphore(LOADS_AT_ONCE)
+        self._size_bytes = 0
+        self._loads = 0
+        self._failures = 0
+        self._evictions = 0
 
-        Without a vector, words alone decide. ``partial`` when not all of the user's messages are
-        here.
+    async def get(self, user: UserId, version: int | None, *, wait_s: float = 2.0) -> HotMemory:
+        """*user*'s memory with all commits up to *version* (``None``: not known).
+
+        What is not here or behind is read from the long-term memory, once for all who wait.
+        After *wait_s*, or when reading fails and an older state is here, what there is is
+        returned; it is not ``complete`` then. Search the result before the next ``await``.
+        Cancelling leaves the load running.
+
+        Raises:
+            StoreUnavailable, CorruptRecord: nothing is here, and reading failed; the next call
+                tries again.
         """
+        with anyio.move_on_after(wait_s):
+            return await self._current(user, version)
+        held = [copy.memory for copy in self._use(user).copies] or [self._empty()]
+        largest = max(held, key=len)
+        log.info("hot_memory.outwaited", wait_s=wait_s, messages=len(largest))
+        return largest
+
+    def add(self, message: Message, vector: Vector, version: int | None) -> None:
+        """Take in a message that was committed just now, as the user's commit *version*.
+
+        It is found from here on. When *version* shows that others committed in between, the
+        user's memory is read again at its next use.
+        """
+        entry = self._entries.get(message.user)
+        if entry is None:
+            return
+        for copy in entry.copies:
+            copy.memory.add(message, vector)
+            copy.note(version)
+        self._use(message.user)
+        self._fit(entry)
+
+    def forget(self, user: UserId) -> None:
+        """Drop all of *user* from RAM, also what is being read."""
+        entry = self._entries.pop(user, None)
+        if entry is not None:
+            self._size_bytes -= entry.counted_bytes
+            if entry.load is not None:
+                entry.load.scope.cancel()
+
+    def figures(self) -> HotFigures:
+        """Figures for operators."""
+        self._evict_idle()
+        copies = [copy for entry in self._entries.values() for copy in entry.copies]
+        return HotFigures(
+            users=len(self._entries),
+            messages=sum(len(copy.memory) for copy in copies),
+            size_bytes=self._size_bytes,
+            loads=self._loads,
+            failures=self._failures,
+            evictions=self._evictions,
+        )
+
+    async def _current(self, user: UserId, version: int | None) -> HotMemory:
+        while True:
+            entry = self._use(user)
+            copy = entry.copy
+            if copy is not None and copy.holds(version):
+                return copy.memory
+            if copy is not None:
+                copy.memory.read_to_end = False
+            load = entry.load or self._start(user, entry, version)
+            await load.done.wait()
+            if load.error is None:
+                continue
+            if entry.copy is None or not isinstance(load.error, StoreError):
+                raise load.error
+            return entry.copy.memory
+
+    def _start(self, user: UserId, entry: HotEntry, version: int | None) -> HotLoad:
+        load = entry.load = HotLoad(HotCopy(self._empty(), version))
+        self._loads += 1
+        self._tasks.start_soon(self._run, user, entry, load)
+        return load
+
+    def _empty(self) -> HotMemory:
+        return HotMemory(max_messages=self._hot_messages, max_bytes=self._hot_bytes // USER_SHARE)
+
+    async def _run(self, user: UserId, entry: HotEntry, load: HotLoad) -> None:
         started = time.perf_counter()
-        best: list[Recalled] = []
-        if limit > 0 and self._slots:
-            ranking = self._rank(query_text, query_vector)
-            for slot in self._best(ranking.total, limit, exclude):
-                message = self._messages[slot]
-                if message is not None:
-                    best.append(_recalled(message, ranking, slot))
-        took_ms = (time.perf_counter() - started) * 1000
-        return Recall(items=tuple(best), took_ms=took_ms, partial=not self.complete)
+        load.error = StoreUnavailable("reading was cut off")
+        try:
+            with load.scope:
+                async with self._loading:
+                    await self._read(user, entry, load.copy.memory)
+                load.error = None
+        except Exception as error:  # noqa: BLE001 - whoever waits gets it, as from a future
+            load.error = error
+        finally:
+            self._end(user, entry, load)
+        took_ms = round((time.perf_counter() - started) * 1000, 1)
+        if load.error is None:
+            log.info("hot_memory.loaded", messages=len(load.copy.memory), took_ms=took_ms)
+        else:
+            log.warning("hot_memory.not_loaded", reason=type(load.error).__name__, took_ms=took_ms)
 
-    def _rank(self, query_text: str, query_vector: Vector | None) -> Ranking:
-        words = tokens(query_text)
-        asked = set(words)
-        named = [n for n, name in enumerate(self._names) if not asked.isdisjoint(name)]
-        slots = len(self._messages)
-        lexical = self._lexical.scores(words)
-        cosine = None if query_vector is None else self._vectors[:slots] @ query_vector
-        traits = Traits(self._words[:slots], self._asks[:slots], self._speaker[:slots])
-        return rank(lexical.first(slots), cosine, traits, named=named)
+    def _end(self, user: UserId, entry: HotEntry, load: HotLoad) -> None:
+        entry.load = None
+        if self._entries.get(user) is not entry:
+            load.error = None  # forgotten meanwhile: whoever waits starts afresh
+        elif load.error is None:
+            entry.copy = load.copy
+            self._fit(entry)
+        else:
+            self._failures += 1
+            self._count(entry)
+            if entry.copy is None:
+                del self._entries[user]
+        load.done.set()
 
-    def _best(self, total: Scores, limit: int, exclude: Set[MessageId]) -> list[int]:
-        """Slots in use, best first; the newer one where two are equal."""
-        hidden = [slot for each in exclude if (slot := self._slots.get(each)) is not None]
-        total[self._free + hidden] = -np.inf
-        order = np.lexsort((-self._times[: len(total)], -total))
-        best = order[: min(limit, len(total) - len(self._free) - len(hidden))]
-        return [int(slot) for slot in best]
+    async def _read(self, user: UserId, entry: HotEntry, memory: HotMemory) -> None:
+        limit = min(PAGE_MESSAGES, self._hot_messages)
+        before: str | None = None
+        while not memory.full:
+            page = await self._long_term.newest(user, limit=limit, before=before)
+            await _index(page, memory)
+            if self._entries.get(user) is not entry:
+                return
+            self._fit(entry)
+            before = page.before
+            if before is None:
+                memory.read_to_end = True
+                return
 
-    def _number(self, speaker: str) -> int:
-        number = self._speakers.setdefault(speaker, len(self._names))
-        if number == len(self._names):
-            self._names.append(frozenset(tokens(speaker)))
-        return number
+    def _use(self, user: UserId) -> HotEntry:
+        self._evict_idle()
+        entry = self._entries.setdefault(user, HotEntry())
+        entry.used_at = self._clock()
+        self._entries.move_to_end(user)
+        return entry
 
-    @property
-    def _must_grow(self) -> bool:
-        return not self._free and len(self._messages) == len(self._vectors)
+    def _fit(self, entry: HotEntry) -> None:
+        """Count *entry*'s bytes anew; the least recently used give way when it is too much."""
+        self._count(entry)
+        for user, other in list(self._entries.items()):
+            if self._size_bytes <= self._hot_bytes:
+                return
+            if other.copy is not None:
+                self._evict(user, other)
 
-    @property
-    def _growth_bytes(self) -> int:
-        return self._vectors.nbytes // 2
+    def _evict_idle(self) -> None:
+        latest = self._clock() - IDLE_S
+        for user, entry in list(self._entries.items()):
+            if entry.used_at > latest:
+                return
+            self._evict(user, entry)
 
-    def _take_slot(self, dimension: int) -> int:
-        """A free slot: there is one, or there is room for more, or the oldest message gives way."""
-        crowded = self._must_grow and self.size_bytes + self._growth_bytes > self._max_bytes
-        if len(self) >= self._max_messages or (crowded and len(self)):
-            self._drop_oldest()
-        if self._free:
-            return self._free.pop()
-        if self._must_grow:
-            self._grow(dimension)
-        self._messages.append(None)
-        return len(self._messages) - 1
+    def _evict(self, user: UserId, entry: HotEntry) -> None:
+        """Give back *user*'s copy; one that is being read stays."""
+        if entry.copy is not None:
+            self._evictions += 1
+            log.debug("hot_memory.evicted", messages=len(entry.copy.memory))
+            entry.copy = None
+        if entry.load is None:
+            del self._entries[user]
+        self._count(entry)
 
-    def _grow(self, dimension: int) -> None:
-        """Half as much room again; the vectors are most of the memory."""
-        had = len(self._vectors)
-        room = min(max(16, had * 3 // 2), self._max_messages)
-        vectors = np.zeros((room, dimension), np.float32)
-        if had:
-            vectors[:had] = self._vectors
-        self._vectors = vectors
-        self._words = np.pad(self._words, (0, room - had))
-        self._asks = np.pad(self._asks, (0, room - had))
-        self._speaker = np.pad(self._speaker, (0, room - had))
-        self._times = np.pad(self._times, (0, room - had))
-
-    def _drop_oldest(self) -> None:
-        slot = self._order.popleft()
-        message = self._messages[slot]
-        if message is None:
-            raise AssertionError(f"slot {slot} is in the order and holds nothing")
-        self._lexical.remove(slot, tokens(_spoken(message)), message.conversation)
-        self._messages[slot] = None
-        del self._slots[message.id]
-        self._text_bytes -= len(message.text.encode())
-        self._free.append(slot)
-        self.complete = False
+    def _count(self, entry: HotEntry) -> None:
+        """Count *entry*'s bytes anew."""
+        here = entry.size_bytes
+        self._size_bytes += here - entry.counted_bytes
+        entry.counted_bytes = here
 
 
-def _spoken(message: Message) -> str:
-    """What is searched for words: the author's name counts, a mere role does not."""
-    return f"{message.author}: {message.text}" if message.author else message.text
+async def _index(page: StoredPage, memory: HotMemory) -> None:
+    """Put *page* into *memory*, letting others run every ``SLICE_S``."""
+    started = time.perf_counter()
+    for message, vector in zip(page.messages, page.vectors, strict=True):
+        memory.add(message, vector, older=True)
+        if time.perf_counter() - started > SLICE_S:
+            await anyio.lowlevel.checkpoint()
+            started = time.perf_counter()
 
 
-def _recalled(message: Message, ranking: Ranking, slot: int) -> Recalled:
-    return Recalled(
-        id=message.id,
-        text=message.text,
-        score=ranking.score(slot),
-        timestamp=message.timestamp,
-        conversation=message.conversation,
-        role=message.role,
-        why=ranking.why(slot),
-        author=message.author,
-        client_id=message.client_id,
-    )
+@asynccontextmanager
+async def open_hot_memories(
+    long_term: LongTermMemory,
+    *,
+    hot_messages: int,
+    hot_bytes: int,
+    clock: Callable[[], float] = time.monotonic,
+) -> AsyncGenerator[HotMemories, None]:
+    """Hot memories over *long_term*; loads that still run at the end are cancelled."""
+    async with anyio.create_task_group() as tasks:
+        yield HotMemories(
+            long_term, tasks, hot_messages=hot_messages, hot_bytes=hot_bytes, clock=clock
+        )
+        tasks.cancel_scope.cancel()

@@ -100,5 +100,4 @@ def rank(
 
 def _share_of_best(cosine: Scores) -> Scores:
     best = max(float(cosine.max(initial=0.0)), LEAST_BEST_COSINE)
-    share: Scores = np.maximum(cosine, np.float32(0)) / np.float32(best)
-    return share
+    return (np.maximum(cosine, 0) / best).astype(np.float32)
