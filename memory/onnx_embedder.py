@@ -1,0 +1,139 @@
+"""The default embedder: all-MiniLM-L6-v2 in int8 on onnxruntime, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import anyio
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from anyio.to_thread import run_sync
+from onnxruntime.capi import onnxruntime_pybind11_state as vendor
+from tokenizers import Tokenizer
+
+from memory.errors import EmbeddingFailed, ModelFilesInvalid
+from memory.messages import Vector, Vectors
+from memory.model_files import ModelFiles, open_files
+
+_LOAD_ERRORS = (
+    vendor.Fail,
+    vendor.InvalidArgument,
+    vendor.InvalidGraph,
+    vendor.InvalidProtobuf,
+    vendor.NotImplemented,
+)
+_RUN_ERRORS = (vendor.Fail, vendor.InvalidArgument, vendor.RuntimeException)
+
+
+class _Model:
+    """Tokenizer and session; calls from several threads at once are allowed."""
+
+    def __init__(self, files: ModelFiles) -> None:
+        self._tokenizer = Tokenizer.from_file(str(files.tokenizer))
+        self._tokenizer.no_padding()  # the file asks for 128 tokens always: seven times the work
+        self._tokenizer.enable_truncation(files.max_tokens)
+        options = onnxruntime.SessionOptions()
+        # The calling thread does all the work, so that `threads` calls share the processors;
+        # onnxruntime's own threads would spin between two runs and burn five times the time.
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3  # errors; they come as exceptions too
+        self._session = onnxruntime.InferenceSession(
+            files.model, options, providers=["CPUExecutionProvider"]
+        )
+
+    def vector(self, text: str) -> Vector:
+        """The mean of the tokens' vectors, at unit length."""
+        mean: Vector = self._token_vectors(text).mean(axis=0)
+        length = float(np.linalg.norm(mean))
+        if not np.isfinite(length) or length == 0:
+            raise EmbeddingFailed(f"the model's vector has the length {length}")
+        return mean / np.float32(length)
+
+    def _token_vectors(self, text: str) -> npt.NDArray[np.float32]:
+        """float32, (tokens, dimension), as the model leaves them, [CLS] and [SEP] included."""
+        try:
+            ids = self._tokenizer.encode(text).ids
+            outputs = self._session.run(None, {"input_ids": np.array([ids], dtype=np.int64)})
+        except TypeError as error:
+            raise EmbeddingFailed("the text is not valid Unicode") from error
+        except _RUN_ERRORS as error:
+            raise EmbeddingFailed(f"onnxruntime failed: {type(error).__name__}") from error
+        vectors: npt.NDArray[np.float32] = outputs[0][0]
+        return vectors
+
+
+class OnnxEmbedder:
+    """An :class:`~memory.embedding.Embedder` that runs at most *threads* texts at a time.
+
+    Each text is a hop of its own into a worker thread: a message waits for the texts that are
+    being embedded, never for the rest of somebody else's import.
+    """
+
+    def __init__(self, files: ModelFiles, *, threads: int) -> None:
+        self._files = files
+        self._threads = threads
+        self._limiter = anyio.CapacityLimiter(threads)
+        try:
+            self._model: _Model | None = _Model(files)
+        except _LOAD_ERRORS as error:
+            raise ModelFilesInvalid(
+                files.model, f"onnxruntime cannot load it: {type(error).__name__}"
+            ) from error
+
+    @classmethod
+    def open(cls, folder: Path, *, threads: int) -> OnnxEmbedder:
+        """Load the prepared *folder*; blocks for about 0.2 s.
+
+        Raises:
+            ModelFilesInvalid: with the file that is wrong, and what to do.
+        """
+        return cls(open_files(folder), threads=threads)
+
+    @property
+    def name(self) -> str:
+        return self._files.name
+
+    @property
+    def dimension(self) -> int:
+        return self._files.dimension
+
+    @property
+    def fingerprint(self) -> str:
+        return self._files.fingerprint
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
+        work = iter(enumerate(texts))
+        if len(texts) <= 1 or self._threads == 1:
+            await self._embed_into(vectors, work)
+            return vectors
+        failures: list[EmbeddingFailed] = []
+        async with anyio.create_task_group() as lanes:
+
+            async def lane() -> None:
+                try:
+                    await self._embed_into(vectors, work)
+                except EmbeddingFailed as error:
+                    failures.append(error)
+                    lanes.cancel_scope.cancel()
+
+            for _ in range(min(self._threads, len(texts))):
+                lanes.start_soon(lane)
+        if failures:
+            raise failures[0]
+        return vectors
+
+    async def aclose(self) -> None:
+        """Let go of the model; calls that run end well, later ones fail."""
+        self._model = None
+
+    async def _embed_into(self, vectors: Vectors, work: Iterator[tuple[int, str]]) -> None:
+        """Take texts from *work*, which lanes share, until none is left."""
+        for row, text in work:
+            if self._model is None:
+                raise EmbeddingFailed("the embedder is closed")
+            vectors[row] = await run_sync(self._model.vector, text, limiter=self._limiter)
