@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 import anyio
 import anyio.lowlevel
@@ -16,7 +17,7 @@ from anyio.abc import TaskGroup
 from memory.errors import StoreError, StoreUnavailable
 from memory.hot_copy import HotCopy, HotEntry, HotLoad
 from memory.hot_memory import HotMemory
-from memory.long_term import LongTermMemory, StoredPage
+from memory.long_term import StoredPage
 from memory.messages import Message, UserId, Vector
 
 log = structlog.get_logger(__name__)
@@ -42,6 +43,14 @@ class HotFigures(msgspec.Struct, frozen=True, kw_only=True):
     evictions: int
 
 
+class NewestMessages(Protocol):
+    """What is needed of ``memory.long_term.LongTermMemory``, with its meaning there."""
+
+    async def newest(
+        self, user: UserId, *, limit: int, before: str | None = None
+    ) -> StoredPage: ...
+
+
 class HotMemories:
     """The newest *hot_messages* of each active user, about *hot_bytes* for all together.
 
@@ -51,7 +60,7 @@ class HotMemories:
 
     def __init__(
         self,
-        long_term: LongTermMemory,
+        long_term: NewestMessages,
         tasks: TaskGroup,
         *,
         hot_messages: int,
@@ -248,7 +257,7 @@ async def _index(page: StoredPage, memory: HotMemory) -> None:
 
 @asynccontextmanager
 async def open_hot_memories(
-    long_term: LongTermMemory,
+    long_term: NewestMessages,
     *,
     hot_messages: int,
     hot_bytes: int,

@@ -32,9 +32,9 @@ _SUFFIXES = (
     ("ed", ""),
     ("es", ""),
     ("s", ""),
-    ("ly", ""),
 )
 _SHORTEST_STEM = 3
+_PREFIX = 5
 
 
 def tokens(text: str) -> list[str]:
@@ -86,11 +86,11 @@ def stem(word: str) -> str:
     """*word* (case-folded) without its ending: the same for most forms of one word.
 
     A rough rule of thumb; it only has to treat the question and the memory alike. Outside of
-    ASCII, where endings differ from language to language, long words lose their last letters.
+    ASCII, where endings differ from language to language, only the first letters count.
     """
     word = word.replace("\u2019", "'").removesuffix("'s")
     if not word.isascii():
-        return word[: max(4, len(word) - 2)]
+        return word[:_PREFIX]
     if len(word) <= _SHORTEST_STEM or word[0].isdigit():
         return word
     for suffix, replacement in _SUFFIXES:
