@@ -6,6 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, Literal, assert_never
 
 import anyio
@@ -65,7 +66,7 @@ class RateLimiter:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._short_term = short_term
-        self._lease = GlobalLease(short_term, policy, clock)
+        self._share = GlobalShare(short_term, policy, clock)
         self._in_memory = InMemoryLimits(policy)
         self._degraded = False
 
@@ -83,7 +84,7 @@ class RateLimiter:
             RateLimited: one of them is spent.
         """
         try:
-            lease = await self._lease.take()
+            lease = await self._share.take()
             admission = await self._short_term.admit(user, conversation)
         except ShortTermUnavailable as fault:
             if not self._degraded:
@@ -94,20 +95,29 @@ class RateLimiter:
             log.info("rate_limit.restored")
         self._degraded = False
         if not admission.allowed:
-            self._lease.give_back(lease)
+            self._share.give_back(lease)
             raise RateLimited("user", admission.user)
         return admission
 
     def global_allowance(self) -> Allowance:
         """What this process knows of the limit that all share, without asking."""
-        return self._in_memory.shared if self._degraded else self._lease.allowance()
+        return self._in_memory.shared if self._degraded else self._share.allowance()
 
 
-class GlobalLease:
-    """This process's part of the global limit, taken from short-term memory by the handful.
+@dataclass
+class Lease:
+    """Units of the global limit; what is *left* of them is lost at *ends_at* (clock seconds)."""
 
-    What is not used expires with the limit's window, so a process exceeds the limit by less
-    than one lease at worst.
+    ends_at: float
+    units: int
+    left: int
+
+
+class GlobalShare:
+    """This process's part of the global limit, leased from short-term memory by the handful.
+
+    What is not used is lost when the limit's window has passed, so a process exceeds the limit
+    by less than one lease at worst.
     """
 
     def __init__(
@@ -116,63 +126,75 @@ class GlobalLease:
         self._short_term = short_term
         self._limit = policy.global_limit
         self._window_s = policy.limit_window_s
-        self._units = min(LARGEST_LEASE, policy.global_limit // 20 + 1)
+        self._lease_units = min(LARGEST_LEASE, policy.global_limit // 20 + 1)
         self._clock = clock
         self._renewing = anyio.Lock()
-        self._left = 0
-        self._ends_at = -math.inf
-        self._leases: deque[tuple[float, int]] = deque()  # when they end, and their units
+        self._leases: deque[Lease] = deque()  # the first ends first
         self._refused_until = -math.inf
         self._frees_at = -math.inf
+        self._failures = 0
 
-    async def take(self) -> float:
-        """Use one unit; concurrent callers renew a used-up lease once. Returns when it ends.
+    async def take(self) -> Lease:
+        """Use one unit; concurrent callers take a new lease once. Returns where it came from.
 
         Raises:
             RateLimited: the limit is spent.
-            ShortTermUnavailable: the lease is used up and cannot be renewed.
+            ShortTermUnavailable: all units are used, and no more can be leased.
         """
-        if not self._has_unit():
+        lease = self._with_unit()
+        if lease is None:
+            failures = self._failures
             async with self._renewing:
-                if not self._has_unit():
-                    await self._renew()
-        self._left -= 1
-        return self._ends_at
+                if self._failures != failures:  # else a queue would wait for one time-out each
+                    raise ShortTermUnavailable("lease_global: failed for another message just now")
+                lease = self._with_unit() or await self._renew()
+        lease.left -= 1
+        return lease
 
-    def give_back(self, lease: float) -> None:
-        """Return a unit of the lease that ends at *lease*; lost if that is over."""
-        if lease == self._ends_at:
-            self._left += 1
+    def give_back(self, lease: Lease) -> None:
+        """Return a unit of *lease*."""
+        lease.left += 1
 
     def allowance(self) -> Allowance:
         """What is left, as far as this process's own leases tell."""
         now = self._clock()
-        if now < self._refused_until:
-            return Allowance(limit=self._limit, remaining=0, reset_ms=_ms(self._frees_at - now))
-        while self._leases and self._leases[0][0] <= now:
+        while self._leases and self._leases[0].ends_at <= now:
             self._leases.popleft()
-        leased = sum(units for _, units in self._leases)
-        unused = self._left if now < self._ends_at else 0
-        reset_ms = _ms(self._leases[0][0] - now) if leased > unused else 0
-        remaining = max(0, self._limit - leased + unused)
-        return Allowance(limit=self._limit, remaining=remaining, reset_ms=reset_ms)
+        left = sum(lease.left for lease in self._leases)
+        if not left and now < self._refused_until:
+            return Allowance(limit=self._limit, remaining=0, reset_ms=_ms(self._frees_at - now))
+        used = sum(lease.units for lease in self._leases) - left
+        reset_ms = _ms(self._leases[0].ends_at - now) if used else 0
+        return Allowance(limit=self._limit, remaining=max(0, self._limit - used), reset_ms=reset_ms)
 
-    def _has_unit(self) -> bool:
-        if self._clock() < self._refused_until:
+    def _with_unit(self) -> Lease | None:
+        now = self._clock()
+        for lease in reversed(self._leases):  # the newest is the one that is being used up
+            if lease.ends_at <= now:
+                break
+            if lease.left:
+                return lease
+        if now < self._refused_until:
             raise RateLimited("global", self.allowance())
-        return self._left > 0 and self._clock() < self._ends_at
+        return None
 
-    async def _renew(self) -> None:
+    async def _renew(self) -> Lease:
         asked_at = self._clock()  # before asking: the lease ends here no later than there
-        granted, free_ms = await self._short_term.lease_global(self._units)
+        try:
+            granted, free_ms = await self._short_term.lease_global(self._lease_units)
+        except ShortTermUnavailable:
+            self._failures += 1
+            raise
+        now = self._clock()
         if not granted:
-            now = self._clock()
             self._frees_at = now + free_ms / 1_000
             self._refused_until = min(self._frees_at, now + REFUSAL_LIFE_S)
             raise RateLimited("global", self.allowance())
-        self._left = granted
-        self._ends_at = asked_at + self._window_s
-        self._leases.append((self._ends_at, granted))
+        while self._leases and self._leases[0].ends_at <= now:
+            self._leases.popleft()
+        lease = Lease(ends_at=asked_at + self._window_s, units=granted, left=granted)
+        self._leases.append(lease)
+        return lease
 
 
 class InMemoryLimits:
@@ -180,6 +202,7 @@ class InMemoryLimits:
 
     def __init__(self, policy: ShortTermPolicy) -> None:
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._admitting = anyio.Lock()
         self._per_user = RateLimitItemPerSecond(policy.user_limit, policy.limit_window_s)
         self._of_all = RateLimitItemPerSecond(policy.global_limit, policy.limit_window_s)
         self._shared = Allowance(
@@ -195,19 +218,18 @@ class InMemoryLimits:
         """Spend one unit of each limit.
 
         Raises:
-            RateLimited: one of them is spent; nothing was spent of *user*'s.
+            RateLimited: one of them is spent; then nothing was spent of either.
         """
         own = ("user", user_key(user))
-        if not await self._limiter.test(self._per_user, *own):
-            raise RateLimited("user", await self._allowance(self._per_user, *own))
-        allowed = await self._limiter.hit(self._of_all, "global")
-        self._shared = await self._allowance(self._of_all, "global")
-        if not allowed:
-            raise RateLimited("global", self._shared)
-        allowed = await self._limiter.hit(self._per_user, *own)
-        allowance = await self._allowance(self._per_user, *own)
-        if not allowed:  # another of the user's messages took the last unit meanwhile
-            raise RateLimited("user", allowance)
+        async with self._admitting:  # what was tested must still hold when it is spent
+            if not await self._limiter.test(self._per_user, *own):
+                raise RateLimited("user", await self._allowance(self._per_user, *own))
+            allowed = await self._limiter.hit(self._of_all, "global")
+            self._shared = await self._allowance(self._of_all, "global")
+            if not allowed:
+                raise RateLimited("global", self._shared)
+            await self._limiter.hit(self._per_user, *own)
+            allowance = await self._allowance(self._per_user, *own)
         return Admission(allowed=True, user=allowance, active=False, window=None, version=None)
 
     async def _allowance(self, item: RateLimitItem, *key: str) -> Allowance:

@@ -77,7 +77,7 @@ class ChildProcess:
         self._spec = spec
         self._times = times or ChildTimes()
         self._state: ChildState = "starting"
-        self._reason: str | None = "not started yet"
+        self._reason: str | None = "it has not answered yet"
         self._changed = anyio.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
