@@ -141,7 +141,7 @@ class ChatSession:
             max_frame_bytes=self._state["settings"].server.max_frame_bytes,
             limits=LimitsState(
                 user=await limiter.user_allowance(identity.user),
-                global_=limiter.global_allowance(),
+                global_=await limiter.global_allowance(),
             ),
         )
 

@@ -151,7 +151,9 @@ class Turns:
                 run.end("abandoned")
                 raise
 
-            self._show(send, run, stored, admission, answer)
+            self._show(send, run, stored, answer)
+            shared = await self._limiter.global_allowance()
+            self._fanout.publish_live(user, Limits(user=admission.user, global_=shared))
             await self._memory.append_window(stored.message, vector, active=admission.active)
             if placed.branched:
                 window = Window((*placed.window.messages, stored.message))
@@ -252,9 +254,7 @@ class Turns:
             await self._memory.conversations.branch(stored.message)
         return stored
 
-    def _show(
-        self, send: Send, run: Run, stored: Appended, admission: Admission, answer: Answer
-    ) -> None:
+    def _show(self, send: Send, run: Run, stored: Appended, answer: Answer) -> None:
         """Make the stored question visible, and let the reply follow."""
         question = stored.message
         run.lane.follow(question)
@@ -264,10 +264,6 @@ class Turns:
             lambda seq: MessageCreated(
                 seq=seq, conversation=question.conversation, message=wire_message(question)
             ),
-        )
-        self._fanout.publish_live(
-            run.user,
-            Limits(user=admission.user, global_=self._limiter.global_allowance()),
         )
         run.question_stored.set()
 

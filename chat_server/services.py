@@ -1,0 +1,238 @@
+"""The wiring: the only module that names concrete back ends. Read from top to bottom."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import anyio
+import structlog
+from anyio import create_task_group
+from anyio.abc import TaskGroup
+
+from chat_server.authentication import AdminGuard, Authenticator
+from chat_server.connections import Connections
+from chat_server.fanout import Fanout
+from chat_server.metrics import Metrics
+from chat_server.offline_responder import OfflineResponder
+from chat_server.openai_model import OpenAIReplyModel
+from chat_server.rate_limit import RateLimiter
+from chat_server.readiness import Part, Readiness
+from chat_server.reply import Desk
+from chat_server.reply_model import ReplyModel
+from chat_server.runs import Runs
+from chat_server.secrets_file import load_or_make
+from chat_server.settings import Settings
+from chat_server.state import State
+from chat_server.supervision import supervise
+from chat_server.turn import Turns
+from memory.child_process import ChildProcess
+from memory.chroma import ChromaLongTermMemory
+from memory.chroma_process import ChromaProcess
+from memory.dual_memory import DualMemory
+from memory.embedding import Embedder
+from memory.hot import open_hot_memories
+from memory.onnx_embedder import OnnxEmbedder
+from memory.placement import make_placement
+from memory.redis import RedisShortTermMemory
+from memory.redis_process import RedisProcess
+from memory.short_term import ShortTermPolicy
+from memory.short_term_breaker import ShortTermBreaker
+from memory.torch_embedder import TorchEmbedder
+
+log = structlog.get_logger(__name__)
+
+LAG_EVERY_S: Final = 0.5
+
+
+def model_folder(settings: Settings) -> Path:
+    """Where the prepared embedding model lies."""
+    return settings.data_dir / "models" / settings.embedding.model.rpartition("/")[2]
+
+
+def short_term_policy(settings: Settings) -> ShortTermPolicy:
+    """The numbers of short-term memory, from ``[limits]`` and ``[redis]``."""
+    return ShortTermPolicy(
+        user_limit=settings.limits.per_user,
+        global_limit=settings.limits.global_,
+        limit_window_s=settings.limits.window_s,
+        ttl_active_s=settings.redis.ttl_active_s,
+        ttl_inactive_s=settings.redis.ttl_inactive_s,
+        active_within_s=settings.redis.active_within_s,
+        window_messages=settings.redis.window_messages,
+    )
+
+
+@asynccontextmanager
+async def open_services(settings: Settings) -> AsyncIterator[State]:
+    """Open everything in the order of need; it is closed in reverse.
+
+    Returns before the children serve: ``/readyz`` and the log say when they do. What goes on at
+    the end of the context is cancelled, turns first, stores last.
+    """
+    metrics = Metrics()
+    async with AsyncExitStack() as stack:
+        background = await stack.enter_async_context(cancelled_at_end())
+        embedder = open_embedder(settings)
+        stack.push_async_callback(embedder.aclose)
+
+        long_term = await open_long_term(settings, embedder, stack)
+        breaker = await open_short_term(settings, stack, metrics)
+        hot = await stack.enter_async_context(
+            open_hot_memories(
+                long_term,
+                hot_messages=settings.recall.hot_messages,
+                hot_bytes=settings.recall.hot_bytes,
+            )
+        )
+        memory = DualMemory(
+            long_term,
+            breaker,
+            embedder,
+            hot,
+            window_messages=settings.redis.window_messages,
+        )
+        writing_behind = await stack.enter_async_context(cancelled_at_end())
+        writing_behind.start_soon(supervise, "conversations", memory.conversations.run)
+
+        model, fallback = open_model(settings)
+        stack.push_async_callback(model.aclose)
+        fanout, runs = Fanout(), Runs()
+        limiter = RateLimiter(breaker, short_term_policy(settings))
+        desk = Desk(
+            memory=memory,
+            model=model,
+            fallback=fallback,
+            runs=runs,
+            fanout=fanout,
+            metrics=metrics,
+            system_prompt=settings.model.system_prompt,
+            context_tokens=settings.recall.context_tokens,
+            max_results=settings.recall.max_results,
+        )
+        readiness = Readiness(
+            [
+                Part("chroma", long_term.ping, essential=True),
+                Part("redis", breaker.ping, essential=False),
+            ]
+        )
+        for part in readiness.parts:
+            background.start_soon(supervise, f"watch {part.name}", partial(readiness.watch, part))
+        background.start_soon(supervise, "loop lag", partial(watch_lag, metrics))
+
+        turn_tasks = await stack.enter_async_context(cancelled_at_end())
+        yield State(
+            settings=settings,
+            authenticator=open_authenticator(settings),
+            admin=open_admin(settings),
+            memory=memory,
+            limiter=limiter,
+            turns=Turns(
+                desk, limiter, tasks=turn_tasks, max_text_bytes=settings.server.max_text_bytes
+            ),
+            runs=runs,
+            fanout=fanout,
+            connections=Connections(metrics),
+            readiness=readiness,
+            metrics=metrics,
+        )
+
+
+@asynccontextmanager
+async def cancelled_at_end() -> AsyncIterator[TaskGroup]:
+    """A task group whose tasks end with the context."""
+    async with create_task_group() as tasks:
+        yield tasks
+        tasks.cancel_scope.cancel()
+
+
+def open_embedder(settings: Settings) -> Embedder:
+    """The embedder of ``[embedding]``; the heavy one is imported by its backend only."""
+    if settings.embedding.backend == "torch":
+        return TorchEmbedder.open(settings.embedding.model, threads=settings.embedding.threads)
+    return OnnxEmbedder.open(model_folder(settings), threads=settings.embedding.threads)
+
+
+async def open_long_term(
+    settings: Settings, embedder: Embedder, stack: AsyncExitStack
+) -> ChromaLongTermMemory:
+    """Chroma: the server of ``chroma.url``, else a child of this process."""
+    placement = make_placement(
+        settings.chroma.placement,
+        prefix=settings.chroma.collection_prefix,
+        shards=settings.chroma.shards,
+    )
+    own = None if settings.chroma.url else ChromaProcess(settings.data_dir)
+    if own is not None:
+        children = await stack.enter_async_context(cancelled_at_end())
+        children.start_soon(supervise, "chroma", ChildProcess(own).run)
+    long_term = ChromaLongTermMemory(
+        settings.chroma.url if own is None else lambda: own.url,
+        placement,
+        fingerprint=embedder.fingerprint,
+        dimension=embedder.dimension,
+        timeout_s=settings.chroma.timeout_s,
+    )
+    stack.push_async_callback(long_term.aclose)
+    writing = await stack.enter_async_context(cancelled_at_end())
+    await writing.start(long_term.run)
+    return long_term
+
+
+async def open_short_term(
+    settings: Settings, stack: AsyncExitStack, metrics: Metrics
+) -> ShortTermBreaker:
+    """Redis: the server of ``redis.url``, else a child of this process."""
+    url = settings.redis.url
+    if not url:
+        own = RedisProcess(settings.data_dir)
+        children = await stack.enter_async_context(cancelled_at_end())
+        children.start_soon(supervise, "redis", ChildProcess(own).run)
+        url = own.url
+    short_term = RedisShortTermMemory.open(
+        url,
+        policy=short_term_policy(settings),
+        prefix=settings.redis.key_prefix,
+        timeout_s=settings.redis.timeout_s,
+    )
+    stack.push_async_callback(short_term.aclose)
+    return ShortTermBreaker(short_term, on_failure=metrics.short_term_degraded)
+
+
+def open_model(settings: Settings) -> tuple[ReplyModel, ReplyModel]:
+    """What writes replies, and what answers when that fails."""
+    key = os.environ.get("OPENAI_API_KEY") or None
+    base_url = settings.model.base_url or os.environ.get("OPENAI_BASE_URL") or None
+    if key is None and base_url is None:
+        log.warning("model.none", answer="from memory; set OPENAI_API_KEY or OPENAI_BASE_URL")
+        offline = OfflineResponder("not_configured")
+        return offline, offline
+    model = OpenAIReplyModel.open(settings.model, api_key=key, base_url=base_url)
+    return model, OfflineResponder("unreachable")
+
+
+def open_authenticator(settings: Settings) -> Authenticator:
+    """Signs sessions with ``auth.secret``, made at first start where none is given."""
+    secret = load_or_make(settings.data_dir, "session-secret", settings.auth.secret)
+    return Authenticator(secret, guests=settings.auth.guests)
+
+
+def open_admin(settings: Settings) -> AdminGuard:
+    """Guards the admin routes with ``auth.admin_token``, made likewise; its place is printed."""
+    token = load_or_make(settings.data_dir, "admin-token", settings.auth.admin_token)
+    if not settings.auth.admin_token.get_secret_value():
+        log.info("admin.token_kept", file=str(settings.data_dir / "secrets" / "admin-token"))
+    return AdminGuard(token)
+
+
+async def watch_lag(metrics: Metrics) -> None:
+    """Measure how late the event loop is, twice a second."""
+    while True:
+        begun = time.perf_counter()
+        await anyio.sleep(LAG_EVERY_S)
+        metrics.loop_lagged(time.perf_counter() - begun - LAG_EVERY_S)

@@ -1,0 +1,96 @@
+"""The shape of the project is tested: sizes, names, places of imports, tests beside code."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("chat_server", "memory")
+MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+LONGEST = 300
+NO_NOUNS = ("utils", "helpers", "common", "base", "manager", "misc")
+TOP_LEVEL = {
+    "chat_server", "memory", "tests", "static", "bench", "docs", ".ci", "Procfile", "requirements.txt",
+    "requirements-dev.txt", "config.toml", "pyproject.toml", "Makefile", "README.md", "CHANGELOG.md",
+    "LICENSE", ".gitignore", ".gitattributes",
+}  # fmt: skip
+BOUNDARIES = {
+    "chat_server/reply.py",  # one reply
+    "chat_server/supervision.py",  # long-lived tasks
+    "chat_server/turn.py",  # one turn
+    "chat_server/websocket.py",  # one connection
+    "memory/hot.py",  # one load; who waits gets the error
+    "memory/group_commit.py",  # one batch; who waits gets the error
+}
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_a_module_is_short_named_for_a_thing_and_says_what_it_is(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") <= LONGEST
+    assert not any(word in path.stem.split("_") for word in NO_NOUNS)
+    assert ast.get_docstring(ast.parse(text)), "a module begins with what it is"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_imports_stand_at_the_top_but_for_stated_reasons(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    tree = ast.parse(path.read_text())
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            for node in ast.walk(function):
+                if isinstance(node, ast.Import | ast.ImportFrom):
+                    assert "#" in lines[node.lineno - 1], (
+                        f"line {node.lineno}: an import inside a function says why"
+                    )
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_everything_is_caught_only_at_the_stated_boundaries(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ExceptHandler):
+            wide = node.type is None or (
+                isinstance(node.type, ast.Name) and node.type.id in {"Exception", "BaseException"}
+            )
+            raises = any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
+            assert not wide or raises or relative(path) in BOUNDARIES
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_no_task_is_without_an_owner(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            assert node.func.attr not in {"create_task", "ensure_future", "run_coroutine_threadsafe"}
+
+
+def test_the_top_level_holds_what_belongs_there() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert {name.partition("/")[0] for name in listed} <= TOP_LEVEL
+
+
+def test_each_module_with_behaviour_has_its_test_file() -> None:
+    """Contracts, values and wiring are tested through what uses them."""
+    elsewhere = {
+        "chat_server": {
+            "__init__", "__main__", "admin", "app", "cli", "connections", "http_routes", "reply",
+            "reply_model", "server", "services", "session", "stages", "state", "turn", "websocket",
+            "security_headers",
+        },
+        "memory": {
+            "__init__", "__main__", "embedding", "long_term", "short_term", "recalled", "errors",
+        },
+    }  # fmt: skip
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).glob("*.py")):
+            if path.stem not in elsewhere[package]:
+                assert (ROOT / "tests" / package / f"test_{path.stem}.py").exists(), path.stem
