@@ -5,6 +5,7 @@
     MemoryFault                     never raised itself
     ├── StoreError                  long-term memory
     │   ├── StoreUnavailable        certainly nothing was written; try again
+    │   │   └── StoreRefused        the store will not take it as it is
     │   ├── StoreUnknown            it may have been written; the same id may be sent again
     │   ├── StoreBusy               too much is waiting; nothing was written; try again
     │   ├── IdConflict              the id stands in the store with other words
@@ -31,6 +32,10 @@ class StoreError(MemoryFault):
 
 class StoreUnavailable(StoreError):
     """Certainly nothing was written, or nothing could be read."""
+
+
+class StoreRefused(StoreUnavailable):
+    """The store answered and will not take what it was sent; nothing was written."""
 
 
 class StoreUnknown(StoreError):

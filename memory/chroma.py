@@ -1,0 +1,196 @@
+"""Long-term memory on Chroma."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+import anyio
+import msgspec
+import numpy as np
+import structlog
+from anyio.abc import TaskStatus
+
+from memory.chroma_appends import Append, ChromaAppends
+from memory.chroma_client import Address, ChromaClient
+from memory.chroma_collections import ChromaCollections, CollectionSpec, Select
+from memory.chroma_conversations import ConversationWalk
+from memory.chroma_months import MonthWalk
+from memory.paging import conversation_page, parse_month_cursor
+from memory.errors import StoreUnavailable, StoreUnknown
+from memory.group_commit import GroupCommit
+from memory.long_term import ConversationPage, StoredPage
+from memory.messages import (
+    Appended,
+    Conversation,
+    ConversationId,
+    Message,
+    MessageId,
+    UserId,
+    Vector,
+)
+from memory.placement import Placement, Shelf
+from memory.records import (
+    conversation_record,
+    conversation_record_id,
+    month_of,
+    stored_conversation,
+    stored_message,
+)
+
+log = structlog.get_logger(__name__)
+
+IDS_PER_READ: Final = 1_000
+NO_VECTOR: Final = np.ones(1, dtype=np.float32)
+"""Chroma wants a vector for everything; conversations are never searched by theirs."""
+
+
+class ChromaLongTermMemory:
+    """The contract :class:`memory.long_term.LongTermMemory` on a Chroma server.
+
+    *address* is a URL, or tells it at each request. *fingerprint* and *dimension* are the
+    embedder's; a store with vectors of another is refused. Writes are grouped and need
+    :meth:`run`. A batch is written, and each request of a read answered, within *timeout_s*.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        placement: Placement,
+        *,
+        fingerprint: str,
+        dimension: int,
+        timeout_s: float = 5.0,
+    ) -> None:
+        self._placement = placement
+        self._directory = CollectionSpec(
+            name=placement.conversations,
+            kind="conversations",
+            layout=placement.layout,
+            fingerprint=fingerprint,
+            dimension=dimension,
+        )
+        self._client = ChromaClient(address, timeout_s=timeout_s)
+        self._collections = ChromaCollections(self._client, first=self._directory)
+        appends = ChromaAppends(self._collections, self._spec, timeout_s=timeout_s)
+        self._appends: GroupCommit[Shelf, Append, Appended] = GroupCommit(appends.write)
+        self._saves: GroupCommit[str, Conversation, None] = GroupCommit(self._save)
+
+    @property
+    def healthy(self) -> bool:
+        return self._appends.healthy
+
+    async def run(
+        self, *, drain_s: float = 10.0, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Write what is appended and saved, until cancelled; then what waits still, for at most
+        *drain_s*.
+        """
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(partial(self._appends.run, drain_s=drain_s))
+            await tasks.start(partial(self._saves.run, drain_s=drain_s))
+            task_status.started()
+
+    async def aclose(self) -> None:
+        """Close the connections; to be called once :meth:`run` has ended."""
+        await self._client.aclose()
+
+    async def append(self, message: Message, vector: Vector) -> Appended:
+        if vector.shape != (self._directory.dimension,):
+            raise ValueError(f"a vector of shape {vector.shape}: not of this store's embedder")
+        shelf = self._placement.shelf(message.user)
+        return await self._appends.submit(shelf, Append(message, vector))
+
+    async def by_ids(self, user: UserId, ids: Sequence[MessageId]) -> list[Message]:
+        distinct = list(dict.fromkeys(ids))
+        spec = self._spec(self._placement.shelf(user))
+        own: dict[MessageId, Message] = {}
+        for start in range(0, len(distinct), IDS_PER_READ):
+            select = Select(ids=distinct[start : start + IDS_PER_READ])
+            for row in (await self._collections.read(spec, select)).rows:
+                if (row.metadata or {}).get("user_id") == user:
+                    message = stored_message(user, row.id, row.document, row.metadata)
+                    own[message.id] = message
+        return [own[message_id] for message_id in distinct if message_id in own]
+
+    async def latest(
+        self,
+        user: UserId,
+        conversation: ConversationId,
+        *,
+        limit: int,
+        before: MessageId | None = None,
+    ) -> list[Message]:
+        if limit < 1:
+            return []
+        spec = self._spec(self._placement.shelf(user))
+        walk = ConversationWalk(self._collections, spec, user, conversation)
+        if before is not None:
+            end = await self._message_in(user, conversation, before)
+            if end is None or end.parent is None:
+                return []
+            return await walk.up_to(end.parent, end.depth - 1, limit)
+        known = await self.conversation(user, conversation)
+        if known is not None and known.head is not None:
+            top = await self._message_in(user, conversation, known.head)
+            if top is not None:
+                leaf = await walk.newest_leaf_below(top)
+                return await walk.up_to(leaf.id, leaf.depth, limit)
+            log.warning("conversation.head_missed")
+        return await walk.latest(limit)
+
+    async def newest(self, user: UserId, *, limit: int, before: str | None = None) -> StoredPage:
+        """As in the contract: by month, and within a month the last stored first, which differs
+        from the order of times where old messages were imported.
+        """
+        # From the next month on: the clock that set a timestamp may have been ahead.
+        month, left = parse_month_cursor(before) if before else (month_of(time.time()) + 1, None)
+        spec = self._spec(self._placement.shelf(user))
+        return await MonthWalk(self._collections, spec, user).page(month, left, limit)
+
+    async def conversations(
+        self, user: UserId, *, limit: int, before: str | None = None
+    ) -> ConversationPage:
+        select = Select(where=("user_id", [user]), include=("metadatas",))
+        rows = await self._collections.read_all(self._directory, select)
+        found = [stored_conversation(user, row.id, row.metadata) for row in rows]
+        return conversation_page(found, limit=limit, before=before)
+
+    async def conversation(self, user: UserId, conversation: ConversationId) -> Conversation | None:
+        record_id = conversation_record_id(user, conversation)
+        select = Select(ids=[record_id], include=("metadatas",))
+        rows = (await self._collections.read(self._directory, select)).rows
+        return stored_conversation(user, rows[0].id, rows[0].metadata) if rows else None
+
+    async def save_conversation(self, conversation: Conversation) -> None:
+        await self._saves.submit(self._directory.name, conversation)
+
+    async def ping(self) -> None:
+        try:
+            await self._client.heartbeat()
+        except (StoreUnavailable, StoreUnknown) as error:
+            raise StoreUnavailable(
+                f"{error}; check that Chroma runs and that chroma.url is its address"
+            ) from error
+
+    async def usage(self) -> dict[str, int]:
+        return await self._collections.usage(self._placement.prefix)
+
+    async def _message_in(
+        self, user: UserId, conversation: ConversationId, message_id: MessageId
+    ) -> Message | None:
+        found = await self.by_ids(user, [message_id])
+        return found[0] if found and found[0].conversation == conversation else None
+
+    async def _save(self, _name: str, batch: Sequence[Conversation]) -> list[None]:
+        last = {(it.user, it.id): it for it in batch}
+        records = [conversation_record(conversation) for conversation in last.values()]
+        await self._collections.upsert(self._directory, records, [NO_VECTOR] * len(records))
+        return [None] * len(batch)
+
+    def _spec(self, shelf: Shelf) -> CollectionSpec:
+        return msgspec.structs.replace(
+            self._directory, name=shelf.name, kind="messages", owner=shelf.owner
+        )

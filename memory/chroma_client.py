@@ -1,0 +1,123 @@
+"""Chroma's asynchronous client, with a connection of its own and our errors.
+
+Chroma's client keeps one pool of connections for all servers of an event loop, without timeouts
+and without checking certificates, and turns what it does not know into a plain ``Exception``.
+This is the same client with the one method replaced through which all its requests go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+from urllib.parse import quote
+
+import anyio
+import httpx
+import orjson
+from chromadb.api.async_fastapi import AsyncFastAPI
+from chromadb.config import Settings, System
+from overrides import override
+
+from memory.errors import StoreRefused, StoreUnavailable, StoreUnknown
+
+Address = str | Callable[[], str]
+"""Where Chroma is: a URL, or what tells it at each request (a child may move)."""
+
+API_PATH: Final = "/api/v2"
+CONNECT_TIMEOUT_S: Final = 1.0
+MAX_CONNECTIONS: Final = 20
+"""Chroma serialises writes, and reads take a millisecond or two: more would wait there."""
+
+UNPROXIED: Final = ("all://127.0.0.1", "all://localhost", "all://[::1]")
+
+
+class CollectionGone(StoreUnavailable):
+    """The collection does not exist (any more); nothing was written."""
+
+
+class ConnectionLost(StoreUnknown):
+    """The connection broke under a request; it may have been dead before."""
+
+
+class ChromaClient(AsyncFastAPI):
+    """Speaks to the Chroma at *address*; connects when first used, and anew after a loss.
+
+    Each request ends within *timeout_s*.
+
+    Raises (all methods):
+        CollectionGone: the collection of that name or id does not exist.
+        StoreRefused: Chroma answered that the request itself is wrong.
+        StoreUnavailable: certainly nothing was done.
+        StoreUnknown: the request was sent, and no answer came that says what became of it.
+    """
+
+    def __init__(self, address: Address, *, timeout_s: float) -> None:
+        settings = Settings(
+            _env_file=None,  # not of whatever folder we stand in
+            anonymized_telemetry=False,
+            chroma_server_host="localhost",  # required, not used: the address is asked for
+            chroma_server_http_port=8000,
+        )
+        super().__init__(System(settings))
+        self._address = address
+        self._timeout_s = timeout_s
+        self._http = httpx.AsyncClient(
+            timeout=httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
+            limits=httpx.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=30.0),
+            headers={"Content-Type": "application/json"},
+            mounts=dict.fromkeys(UNPROXIED),  # HTTP_PROXY has no business on loopback
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    @override
+    async def _make_request(self, method: str, path: str, **kwargs: Any) -> Any:
+        content = orjson.dumps(kwargs["json"]) if "json" in kwargs else None
+        try:
+            with anyio.fail_after(self._timeout_s):
+                response = await self._http.request(
+                    method,
+                    self._url() + quote(path, safe="/"),
+                    params=kwargs.get("params"),
+                    content=content,
+                )
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            raise StoreUnavailable(f"Chroma cannot be reached: {error!r}") from error
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise StoreUnavailable(f"chroma.url is not the URL of a server: {error}") from error
+        except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
+            raise ConnectionLost(f"the connection to Chroma broke: {error!r}") from error
+        except (httpx.HTTPError, TimeoutError) as error:
+            raise StoreUnknown(f"Chroma did not answer: {error!r}") from error
+        _check(response)
+        try:
+            return orjson.loads(response.content)
+        except orjson.JSONDecodeError as error:
+            raise StoreUnknown("Chroma's answer is not JSON") from error
+
+    def _url(self) -> str:
+        url = self._address if isinstance(self._address, str) else self._address()
+        if not url:
+            raise StoreUnavailable("Chroma is not running")
+        return url.rstrip("/") + API_PATH
+
+
+def _check(response: httpx.Response) -> None:
+    """Raise what the status of *response* means; Chroma's own text may name users, so it is
+    repeated for faults of the server only.
+    """
+    status = response.status_code
+    if response.is_success:
+        return
+    if status >= httpx.codes.INTERNAL_SERVER_ERROR:
+        raise StoreUnknown(f"Chroma failed with {status}: {response.text[:200]}")
+    if status == httpx.codes.NOT_FOUND:
+        raise CollectionGone("Chroma does not have the collection")
+    if status in {httpx.codes.BAD_REQUEST, httpx.codes.CONFLICT} or status in {
+        httpx.codes.REQUEST_ENTITY_TOO_LARGE,
+        httpx.codes.UNPROCESSABLE_ENTITY,
+    }:
+        raise StoreRefused(f"Chroma refused the request with {status}")
+    raise StoreUnavailable(f"Chroma answered {status}: check chroma.url and its access rules")

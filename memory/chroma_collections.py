@@ -1,0 +1,286 @@
+"""The collections of a Chroma server: opened, checked, read and written."""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Final, Literal, NamedTuple, TypeVar
+
+import msgspec
+import numpy as np
+import structlog
+from chromadb.api.models.AsyncCollection import AsyncCollection
+from chromadb.types import Collection as CollectionModel
+from chromadb.types import Where
+
+from memory.chroma_client import ChromaClient, CollectionGone, ConnectionLost
+from memory.errors import StoreRefused, StoreUnavailable, StoreUnknown
+from memory.messages import Vector, Vectors
+from memory.records import Record
+
+log = structlog.get_logger(__name__)
+
+SCHEMA_VERSION: Final = 1
+MAX_OPEN: Final = 10_000
+ROWS_PER_READ: Final = 1_000
+"""Far below 32,766, above which a read fails, and few enough not to hold up the event loop."""
+NAMES_PER_READ: Final = 100
+MAX_COUNTED: Final = 100
+"""Counting opens a collection's index, 2.6 MB each: not for thousands of users' own."""
+
+Part = Literal["documents", "metadatas", "embeddings"]
+_Answer = TypeVar("_Answer")
+
+
+class CollectionSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A collection and what must be true of it.
+
+    ``layout``: how users are placed. ``fingerprint`` and ``dimension``: what makes its vectors.
+    ``owner``: the one user whose it is, if it is one user's.
+    """
+
+    name: str
+    kind: Literal["messages", "conversations"]
+    layout: str
+    fingerprint: str
+    dimension: int
+    owner: str | None = None
+
+    def metadata(self) -> dict[str, str | int]:
+        """What is written into the collection when it is made, and compared from then on."""
+        facts: dict[str, str | int] = {
+            "tandem_schema": SCHEMA_VERSION,
+            "kind": self.kind,
+            "layout": self.layout,
+            "embedding": self.fingerprint,
+            "dimension": self.dimension,
+        }
+        return facts if self.owner is None else facts | {"owner": self.owner}
+
+
+class Select(msgspec.Struct, frozen=True, kw_only=True):
+    """Which records of a collection, and what of them, in the order of their insertion.
+
+    ``where`` is a key and the values it may have: a look-up in an index, unlike any range.
+    """
+
+    ids: Sequence[str] | None = None
+    where: tuple[str, Sequence[str]] | None = None
+    include: tuple[Part, ...] = ("documents", "metadatas")
+    limit: int | None = None
+    offset: int = 0
+
+
+class Row(NamedTuple):
+    """One record as it was read, nothing of it checked; ``None`` for what was not included."""
+
+    id: str
+    document: object
+    metadata: Mapping[str, object] | None
+
+
+class Rows(NamedTuple):
+    """What was read; ``vectors``: float32, (n, dim), no rows where they were not included."""
+
+    rows: list[Row]
+    vectors: Vectors
+
+
+class ChromaCollections:
+    """Reads and writes collections by their specification.
+
+    A collection that is gone is opened again, once. Reading one that does not exist finds
+    nothing and does not make it. *first* is opened before any other: it exists wherever
+    anything does, so that no user can be looked for in a layout that is not the store's.
+
+    Raises (all methods):
+        StoreUnavailable: Chroma is away, or what it holds was laid out or embedded otherwise.
+    """
+
+    def __init__(self, client: ChromaClient, *, first: CollectionSpec) -> None:
+        self._client = client
+        self._first = first
+        self._open: OrderedDict[str, AsyncCollection] = OrderedDict()
+
+    async def read(self, spec: CollectionSpec, select: Select) -> Rows:
+        """What *select* says, in one request."""
+        nothing = Rows([], np.empty((0, spec.dimension), dtype=np.float32))
+        if select.limit == 0 or (select.ids is not None and not select.ids):
+            return nothing
+
+        async def get(collection: AsyncCollection) -> Rows:
+            found = await _asked(
+                lambda: collection.get(
+                    ids=None if select.ids is None else list(select.ids),
+                    where=_where(select),
+                    limit=select.limit,
+                    offset=select.offset,
+                    include=list(select.include),
+                )
+            )
+            blank = [None] * len(found["ids"])
+            parts = zip(
+                found["ids"], found["documents"] or blank, found["metadatas"] or blank, strict=True
+            )
+            vectors = nothing.vectors
+            if "embeddings" in select.include and found["ids"]:
+                vectors = np.asarray(found["embeddings"], dtype=np.float32)
+            return Rows([Row(*part) for part in parts], vectors)
+
+        return await self._with(spec, get, make=False) or nothing
+
+    async def read_all(self, spec: CollectionSpec, select: Select) -> list[Row]:
+        """What *select* says without its limit and offset, in as many requests as it takes."""
+        found: list[Row] = []
+        while True:
+            part = msgspec.structs.replace(select, limit=ROWS_PER_READ, offset=len(found))
+            rows = (await self.read(spec, part)).rows
+            found += rows
+            if len(rows) < ROWS_PER_READ:
+                return found
+
+    async def usage(self, prefix: str) -> dict[str, int]:
+        """``collections`` whose names begin with *prefix*, and the ``records`` of messages in
+        them, where they are few enough to be counted.
+        """
+        models: list[CollectionModel] = []
+        for offset in itertools.count(0, NAMES_PER_READ):
+            page = await _asked(partial(self._client.list_collections, NAMES_PER_READ, offset))
+            models += page
+            if len(page) < NAMES_PER_READ:
+                break
+        own = [model for model in models if model.name.startswith(prefix)]
+        if len(own) > MAX_COUNTED:
+            return {"collections": len(own)}
+        records = 0
+        for model in own:
+            if (model.metadata or {}).get("kind") == "messages":
+                collection = AsyncCollection(self._client, model, embedding_function=None)
+                records += await _asked(collection.count)
+        return {"collections": len(own), "records": records}
+
+    async def add(
+        self, spec: CollectionSpec, records: Sequence[Record], vectors: Sequence[Vector]
+    ) -> None:
+        """Store *records*, whose ids are distinct; one that stands already is left as it is.
+
+        Raises:
+            StoreRefused: Chroma will not have them; nothing was written.
+            StoreUnknown: they may have been written.
+        """
+        await self._with(spec, lambda it: _sent(it.add, records, vectors), make=True)
+
+    async def upsert(
+        self, spec: CollectionSpec, records: Sequence[Record], vectors: Sequence[Vector]
+    ) -> None:
+        """Store *records*, each in the place of what stood under its id; raises as ``add``."""
+
+        async def upsert(collection: AsyncCollection) -> None:
+            try:
+                await _sent(collection.upsert, records, vectors)
+            except ConnectionLost:  # may have been dead before; and twice is as good as once
+                await _sent(collection.upsert, records, vectors)
+
+        await self._with(spec, upsert, make=True)
+
+    async def _with(
+        self,
+        spec: CollectionSpec,
+        use: Callable[[AsyncCollection], Awaitable[_Answer]],
+        *,
+        make: bool,
+    ) -> _Answer | None:
+        """*use* of the open collection; ``None`` if there is none and it was not to be made."""
+        collection = await self._opened(spec, make=make)
+        if collection is None:
+            return None
+        try:
+            return await use(collection)
+        except CollectionGone:
+            log.warning("collection.lost", kind=spec.kind)
+            self._open.clear()  # another folder, or a reset: no handle is worth anything
+            collection = await self._opened(spec, make=make)
+            return None if collection is None else await use(collection)
+
+    async def _opened(self, spec: CollectionSpec, *, make: bool) -> AsyncCollection | None:
+        known = self._open.get(spec.name)
+        if known is not None:
+            self._open.move_to_end(spec.name)
+            return known
+        if spec != self._first and await self._opened(self._first, make=make) is None:
+            return None
+        try:
+            model = await _asked(lambda: self._client.get_collection(spec.name))
+        except CollectionGone:
+            if not make:
+                return None
+            model = await _asked(
+                lambda: self._client.create_collection(
+                    spec.name,
+                    configuration={"hnsw": {"space": "cosine"}},
+                    metadata=spec.metadata(),
+                    get_or_create=True,  # another worker may have been faster
+                )
+            )
+        _check(spec, model.metadata or {})
+        # embedding_function=None: no model is loaded, and none that Chroma names is trusted.
+        collection = AsyncCollection(self._client, model, embedding_function=None)
+        self._open[spec.name] = collection
+        while len(self._open) > MAX_OPEN:
+            self._open.popitem(last=False)
+        return collection
+
+
+def _check(spec: CollectionSpec, found: Mapping[str, object]) -> None:
+    wanted = spec.metadata()
+    wrong = [name for name, value in wanted.items() if found.get(name) != value]
+    if not wrong:
+        return
+    if "owner" in wrong:
+        raise StoreUnavailable("a user's collection in Chroma is marked as another's")
+    facts = ", ".join(f"{name} is {found.get(name)!r}, not {wanted[name]!r}" for name in wrong)
+    raise StoreUnavailable(
+        f"Chroma's collection of {spec.kind} was made otherwise than configured: {facts}. "
+        "Vectors and layouts are never mixed: set the configuration back, or rebuild the store."
+    )
+
+
+def _where(select: Select) -> Where | None:
+    if select.where is None:
+        return None
+    key, values = select.where
+    if len(values) == 1:
+        return {key: values[0]}
+    alternatives: list[str | int | float | bool] = [*values]
+    return {key: {"$in": alternatives}}
+
+
+async def _asked(request: Callable[[], Awaitable[_Answer]]) -> _Answer:
+    """The answer to a request that may be made twice: a pooled connection may be long dead.
+
+    Raises:
+        StoreUnavailable: there is none.
+    """
+    try:
+        try:
+            return await request()
+        except ConnectionLost:
+            return await request()
+    except StoreUnknown as error:
+        raise StoreUnavailable(str(error)) from error
+
+
+async def _sent(
+    write: Callable[..., Awaitable[None]], records: Sequence[Record], vectors: Sequence[Vector]
+) -> None:
+    try:
+        await write(
+            ids=[record.id for record in records],
+            documents=[record.document for record in records],
+            metadatas=[record.metadata for record in records],
+            embeddings=list(vectors),
+        )
+    except (TypeError, ValueError) as error:  # the client's own checks, before it sends
+        raise StoreRefused(f"Chroma's client refuses a record: {type(error).__name__}") from error

@@ -1,0 +1,174 @@
+"""Group commit: what waits is written together.
+
+A write costs the store the same few milliseconds whether it holds one record or a hundred, and
+all writes are serialised there. So while one batch is being written the next one gathers, and
+nobody waits for company that is not coming.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from typing import Generic, TypeVar
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup, TaskStatus
+
+from memory.errors import StoreBusy, StoreError, StoreRefused, StoreUnavailable, StoreUnknown
+
+log = structlog.get_logger(__name__)
+
+Key = TypeVar("Key", bound=Hashable)
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
+
+Write = Callable[[Key, Sequence[Item]], Awaitable[Sequence[Outcome | StoreError]]]
+"""Writes one batch; an outcome for each item, in order. A ``StoreError`` that it raises stands
+for the whole batch. It ends by itself in bounded time."""
+
+
+class _Waiting(Generic[Item, Outcome]):
+    """One item, from the moment it is submitted until its outcome is known."""
+
+    __slots__ = ("done", "item", "outcome")
+
+    def __init__(self, item: Item) -> None:
+        self.item = item
+        self.done = anyio.Event()
+        self.outcome: Outcome | StoreError | None = None
+
+
+class GroupCommit(Generic[Key, Item, Outcome]):
+    """Queues items by key (a collection) and writes them in batches, in order.
+
+    One committer a key, for as long as something waits for it, owned by :meth:`run`. A batch may
+    hold items with equal ids; what that means is known to *write*. After a batch of more than one
+    the committer waits *linger_s* for the next ones of the crowd; a lone item never waits.
+    """
+
+    def __init__(
+        self,
+        write: Write[Key, Item, Outcome],
+        *,
+        max_batch: int = 100,
+        max_waiting: int = 2_000,
+        linger_s: float = 0.002,
+    ) -> None:
+        self._write = write
+        self._max_batch = max_batch
+        self._max_waiting = max_waiting
+        self._linger_s = linger_s
+        self._queues: dict[Key, deque[_Waiting[Item, Outcome]]] = {}
+        self._waiting = 0
+        self._tasks: TaskGroup | None = None
+        self._scopes: set[anyio.CancelScope] = set()
+        self.healthy = True
+        """Whether the store took the last batch; ``True`` before the first."""
+
+    @property
+    def waiting(self) -> int:
+        """Items whose outcome is not known yet."""
+        return self._waiting
+
+    async def run(
+        self, *, drain_s: float = 10.0, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Write what is submitted, until cancelled.
+
+        Then what waits still is written, for at most *drain_s*.
+        """
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            task_status.started()
+            try:
+                await anyio.sleep_forever()
+            finally:
+                self._tasks = None
+                for scope in self._scopes:
+                    scope.deadline = anyio.current_time() + drain_s
+
+    async def submit(self, key: Key, item: Item) -> Outcome:
+        """Write *item* and return its outcome.
+
+        Cancelling leaves *item* in its batch: it is written all the same.
+
+        Raises:
+            StoreBusy: too much is waiting.
+            StoreUnavailable: :meth:`run` is not running.
+            StoreError: what *write* says.
+        """
+        if self._tasks is None:
+            raise StoreUnavailable("long-term memory is not open for writing")
+        if self._waiting >= self._max_waiting:
+            raise StoreBusy(f"{self._waiting} records are waiting to be written")
+        waiting: _Waiting[Item, Outcome] = _Waiting(item)
+        queue = self._queues.get(key)
+        if queue is None:
+            queue = self._queues[key] = deque()
+            self._tasks.start_soon(self._commit_all, key, queue)
+        queue.append(waiting)
+        self._waiting += 1
+        await waiting.done.wait()
+        if isinstance(waiting.outcome, StoreError):
+            raise waiting.outcome
+        return waiting.outcome  # type: ignore[return-value]  # settled: no longer None
+
+    async def _commit_all(self, key: Key, queue: deque[_Waiting[Item, Outcome]]) -> None:
+        """Write batches until nothing waits for *key*.
+
+        Shielded: only the deadline that the end of :meth:`run` sets cuts it short.
+        """
+        batch: list[_Waiting[Item, Outcome]] = []
+        with anyio.CancelScope(shield=True) as scope:
+            self._scopes.add(scope)
+            try:
+                while queue:
+                    if len(batch) > 1 and len(queue) < self._max_batch:
+                        await anyio.sleep(self._linger_s)
+                    batch = [queue.popleft() for _ in range(min(len(queue), self._max_batch))]
+                    await self._commit(key, batch)
+            finally:
+                self._scopes.discard(scope)
+                del self._queues[key]
+                # Nothing is left of them, unless the writing was cut short or failed unforeseen.
+                self._settle(batch, StoreUnknown("the write was cut short"))
+                self._settle(queue, StoreUnavailable("long-term memory is closing"))
+
+    async def _commit(self, key: Key, batch: Sequence[_Waiting[Item, Outcome]]) -> None:
+        try:
+            outcomes = await self._write(key, [waiting.item for waiting in batch])
+        except StoreRefused as error:
+            await self._halve(key, batch, error)
+        except StoreError as error:
+            self.healthy = False
+            self._settle(batch, error)
+        else:
+            self.healthy = not any(
+                isinstance(outcome, StoreUnavailable | StoreUnknown) for outcome in outcomes
+            )
+            for waiting, outcome in zip(batch, outcomes, strict=True):
+                self._settle([waiting], outcome)
+
+    async def _halve(
+        self, key: Key, batch: Sequence[_Waiting[Item, Outcome]], error: StoreRefused
+    ) -> None:
+        """Find the item that the store will not take, so that the others are written."""
+        if len(batch) == 1:
+            # The store is well; this one is what it does not want.
+            self.healthy = True
+            self._settle(batch, error)
+            return
+        log.warning("batch.refused", records=len(batch))
+        middle = len(batch) // 2
+        await self._commit(key, batch[:middle])
+        await self._commit(key, batch[middle:])
+
+    def _settle(
+        self, batch: Iterable[_Waiting[Item, Outcome]], outcome: Outcome | StoreError
+    ) -> None:
+        for waiting in batch:
+            if not waiting.done.is_set():
+                waiting.outcome = outcome
+                waiting.done.set()
+                self._waiting -= 1

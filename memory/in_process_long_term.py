@@ -1,0 +1,171 @@
+"""Long-term memory in RAM: the twin of :mod:`memory.chroma` for tests; gone with the process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import anyio
+import anyio.lowlevel
+import numpy as np
+
+from memory.paging import conversation_page, month_cursor, parse_month_cursor
+from memory.conversation_tree import Node, leaves_below, way_up
+from memory.errors import IdConflict, StoreError, StoreUnavailable, StoreUnknown
+from memory.long_term import ConversationPage, StoredPage
+from memory.messages import (
+    Appended,
+    Conversation,
+    ConversationId,
+    Message,
+    MessageId,
+    UserId,
+    Vector,
+)
+from memory.records import LAST_MONTH, month_of, settled
+
+
+class InProcessLongTermMemory:
+    """The contract :class:`memory.long_term.LongTermMemory`, without a store behind it.
+
+    Fails when it is told to: ``gate`` holds appends up until it is set, ``away`` makes every
+    call fail, :meth:`fail_next_append` one append.
+    """
+
+    def __init__(self, *, dimension: int = 384) -> None:
+        self._dimension = dimension
+        self._messages: dict[MessageId, Message] = {}
+        self._vectors: dict[MessageId, Vector] = {}
+        self._conversations: dict[tuple[UserId, ConversationId], Conversation] = {}
+        self._failures: list[StoreError] = []
+        self._healthy = True
+        self.gate: anyio.Event | None = None
+        """Appends wait for it before they store anything."""
+        self.away = False
+        """Whether every call raises ``StoreUnavailable``."""
+
+    @property
+    def healthy(self) -> bool:
+        return self._healthy
+
+    def fail_next_append(self, error: StoreError) -> None:
+        """Let the next append raise *error*; after a ``StoreUnknown`` it is stored nevertheless."""
+        self._failures.append(error)
+
+    def lose(self) -> None:
+        """Forget everything, as a store does whose folder is gone."""
+        self._messages.clear()
+        self._vectors.clear()
+        self._conversations.clear()
+
+    async def append(self, message: Message, vector: Vector) -> Appended:
+        if vector.shape != (self._dimension,):
+            raise ValueError(f"a vector of shape {vector.shape}: not of this store's embedder")
+        if self.gate is not None:
+            await self.gate.wait()
+        self._healthy = False
+        await self._answer()
+        failure = self._failures.pop(0) if self._failures else None
+        if failure is not None and not isinstance(failure, StoreUnknown):
+            raise failure
+        outcome = self._store(message, vector)
+        if failure is not None:
+            raise failure
+        self._healthy = True
+        if isinstance(outcome, IdConflict):
+            raise outcome
+        return outcome
+
+    def _store(self, message: Message, vector: Vector) -> Appended | IdConflict:
+        stored = self._messages.get(message.id)
+        if stored is not None:
+            return settled(message, stored)
+        self._messages[message.id] = message
+        self._vectors[message.id] = vector
+        return Appended(message, duplicate=False)
+
+    async def by_ids(self, user: UserId, ids: Sequence[MessageId]) -> list[Message]:
+        await self._answer()
+        found = [self._messages.get(message_id) for message_id in dict.fromkeys(ids)]
+        return [message for message in found if message is not None and message.user == user]
+
+    async def latest(
+        self,
+        user: UserId,
+        conversation: ConversationId,
+        *,
+        limit: int,
+        before: MessageId | None = None,
+    ) -> list[Message]:
+        await self._answer()
+        messages = {
+            message.id: message
+            for message in self._messages.values()
+            if message.user == user and message.conversation == conversation
+        }
+        if before is None:
+            leaf = self._head(messages, self._conversations.get((user, conversation)))
+        else:
+            leaf = messages[before].parent if before in messages else None
+        return way_up(messages, leaf, limit)[::-1] if leaf is not None else []
+
+    def _head(
+        self, messages: dict[MessageId, Message], conversation: Conversation | None
+    ) -> MessageId | None:
+        if not messages:
+            return None
+        if conversation is not None and conversation.head in messages:
+            nodes = [Node(it.id, it.parent, it.depth) for it in messages.values()]
+            return leaves_below(nodes, conversation.head)[-1]
+        return max(reversed(messages.values()), key=lambda message: message.depth).id
+
+    async def newest(self, user: UserId, *, limit: int, before: str | None = None) -> StoredPage:
+        await self._answer()
+        start, left = parse_month_cursor(before) if before else (LAST_MONTH, None)
+        months: dict[int, list[Message]] = {}
+        for message in self._messages.values():
+            if message.user == user:
+                months.setdefault(month_of(message.timestamp), []).append(message)
+        found: list[Message] = []
+        for month in sorted((month for month in months if month <= start), reverse=True):
+            stored = months[month][: left if month == start else None]
+            taken = stored[::-1][: limit - len(found)]
+            found += taken
+            if len(found) == limit:
+                return self._page(found, month_cursor(month, len(stored) - len(taken)))
+        return self._page(found, None)
+
+    def _page(self, messages: list[Message], before: str | None) -> StoredPage:
+        vectors = [self._vectors[message.id] for message in messages]
+        return StoredPage(
+            tuple(messages),
+            np.array(vectors, dtype=np.float32).reshape(len(vectors), self._dimension),
+            before,
+        )
+
+    async def conversations(
+        self, user: UserId, *, limit: int, before: str | None = None
+    ) -> ConversationPage:
+        await self._answer()
+        own = [it for it in self._conversations.values() if it.user == user]
+        return conversation_page(own, limit=limit, before=before)
+
+    async def conversation(self, user: UserId, conversation: ConversationId) -> Conversation | None:
+        await self._answer()
+        return self._conversations.get((user, conversation))
+
+    async def save_conversation(self, conversation: Conversation) -> None:
+        await self._answer()
+        self._conversations[conversation.user, conversation.id] = conversation
+
+    async def ping(self) -> None:
+        await self._answer()
+
+    async def usage(self) -> dict[str, int]:
+        await self._answer()
+        return {"collections": 1, "records": len(self._messages)}
+
+    async def _answer(self) -> None:
+        """Yield to other tasks, as a store does that is asked over a socket."""
+        await anyio.lowlevel.checkpoint()
+        if self.away:
+            raise StoreUnavailable("long-term memory was told to be away")

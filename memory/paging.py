@@ -1,0 +1,50 @@
+"""Where a walk over pages stands, as text that the caller gives back; pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from memory.long_term import ConversationPage
+from memory.messages import Conversation
+
+_MONTH_CURSOR: Final = re.compile(r"(\d{4})-(\d{2})(?:\.(\d{1,9}))?", re.ASCII)
+
+
+def month_cursor(month: int, left: int | None) -> str:
+    """The walk by months: ``2026-05``, or ``2026-05.12`` with twelve of that month to come."""
+    spelled = f"{month // 12:04d}-{month % 12 + 1:02d}"
+    return spelled if left is None else f"{spelled}.{left}"
+
+
+def parse_month_cursor(text: str) -> tuple[int, int | None]:
+    """The arguments of :func:`month_cursor`; ``ValueError`` for what it did not make."""
+    match = _MONTH_CURSOR.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a cursor")
+    year, month, left = match.groups()
+    return int(year) * 12 + int(month) - 1, None if left is None else int(left)
+
+
+def conversation_page(
+    conversations: Iterable[Conversation], *, limit: int, before: str | None
+) -> ConversationPage:
+    """The first *limit* of *conversations*, last updated first, after the one that ended the page
+    before.
+
+    One that is updated between two pages moves to the front: it may be missing from the second,
+    and is then known from a newer first one. ``ValueError`` for a cursor that is not ours.
+    """
+    ordered = sorted(conversations, key=_place, reverse=True)
+    if before is not None:
+        updated_at, _, conversation_id = before.partition("/")
+        last = (float(updated_at), conversation_id)
+        ordered = [conversation for conversation in ordered if _place(conversation) < last]
+    page = tuple(ordered[: max(0, limit)])
+    more = bool(page) and len(page) < len(ordered)
+    return ConversationPage(page, f"{page[-1].updated_at!r}/{page[-1].id}" if more else None)
+
+
+def _place(conversation: Conversation) -> tuple[float, str]:
+    return conversation.updated_at, conversation.id
