@@ -32,6 +32,7 @@ from chat_server.stages import Stages
 from memory.errors import IdConflict, MemoryFault
 from memory.messages import (
     Appended,
+    Conversation,
     ConversationId,
     Message,
     MessageId,
@@ -141,7 +142,7 @@ class Turns:
             )
             self._tasks.start_soon(Reply(self._desk, run, asked).make, name="reply")
             try:
-                stored = await self._commit(run, vector, placed)
+                stored, opened = await self._commit(run, vector, placed)
                 stages.end("commit")
                 if stored.duplicate and await self._is_answered(user, question.id):
                     run.end("abandoned")
@@ -151,7 +152,7 @@ class Turns:
                 run.end("abandoned")
                 raise
 
-            self._show(send, run, stored, answer)
+            self._show(send, run, stored, opened, answer)
             shared = await self._limiter.global_allowance()
             self._fanout.publish_live(user, Limits(user=admission.user, global_=shared))
             await self._memory.append_window(stored.message, vector, active=admission.active)
@@ -239,26 +240,36 @@ class Turns:
             author=send.author,
         )
 
-    async def _commit(self, run: Run, vector: Vector, placed: Placed) -> Appended:
-        """Store the question, and its conversation where it is the first or on a new branch."""
+    async def _commit(
+        self, run: Run, vector: Vector, placed: Placed
+    ) -> tuple[Appended, Conversation | None]:
+        """Store the question, and its conversation where it opens one or a branch of one."""
         stored = await self._memory.record(run.question, vector)
         if stored.duplicate:
             run.question = run.tail = stored.message
         if stored.message.parent is None:
-            begun = await self._memory.conversations.begin(stored.message)
-            self._fanout.publish(
-                run.user,
-                lambda seq: ConversationUpdated(seq=seq, conversation=wire_conversation(begun)),
-            )
-        elif placed.branched:
+            return stored, await self._memory.conversations.begin(stored.message)
+        if placed.branched:
             await self._memory.conversations.branch(stored.message)
-        return stored
+        return stored, None
 
-    def _show(self, send: Send, run: Run, stored: Appended, answer: Answer) -> None:
+    def _show(
+        self,
+        send: Send,
+        run: Run,
+        stored: Appended,
+        opened: Conversation | None,
+        answer: Answer,
+    ) -> None:
         """Make the stored question visible, and let the reply follow."""
         question = stored.message
         run.lane.follow(question)
         answer(self._accepted(send, question, duplicate=stored.duplicate))
+        if opened is not None:
+            self._fanout.publish(
+                run.user,
+                lambda seq: ConversationUpdated(seq=seq, conversation=wire_conversation(opened)),
+            )
         self._fanout.publish(
             run.user,
             lambda seq: MessageCreated(
