@@ -200,8 +200,9 @@ def _refuse_foreign(folder: Path) -> None:
 
 def _remove_left_over(folder: Path) -> None:
     """Remove what killed calls left beside *folder*; only in turn, so nobody uses it."""
-    for path in folder.parent.glob(f".{folder.name}.making-*"):
-        shutil.rmtree(path, ignore_errors=True)
+    for path in folder.parent.iterdir():
+        if path.name.startswith(f".{folder.name}.making-"):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager
