@@ -33,7 +33,7 @@ end
 
 local version = count_commit(1)
 if head then
-  if ARGV[3] == '' or not head_is(ARGV[3]) then
+  if not head_is(ARGV[3]) then
     redis.call('DEL', KEYS[1])
     return {'stale', version}
   end
