@@ -60,6 +60,7 @@ class Recorded(msgspec.Struct, kw_only=True):
     """One request, as it came in. Times are on the monotonic clock, in seconds."""
 
     path: str
+    client_port: int
     headers: dict[str, str]
     body: dict[str, Any]
     received_s: float
@@ -147,6 +148,7 @@ class StubModel:
     async def _complete(self, request: Request) -> Response | _Reply:
         record = Recorded(
             path=request.url.path,
+            client_port=request.scope["client"][1],
             headers=dict(request.headers),
             body=await request.json(),
             received_s=time.monotonic(),
@@ -236,11 +238,8 @@ class _Reply:
     def _usage(self) -> dict[str, int]:
         words = sum(len(str(message["content"]).split()) for message in self.record.messages)
         count = len(self.tokens)
-        return {
-            "prompt_tokens": words,
-            "completion_tokens": count,
-            "total_tokens": words + count,
-        }
+        total = words + count
+        return {"prompt_tokens": words, "completion_tokens": count, "total_tokens": total}
 
 
 def _tokens(mode: Mode, messages: list[dict[str, str]]) -> list[str]:
