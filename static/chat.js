@@ -1,0 +1,243 @@
+/** What the page knows: threads, live runs, the outbox; and what each frame changes in it. */
+
+import { readMessages } from "./api.js";
+import { Outbox } from "./outbox.js";
+import { Runs } from "./runs.js";
+import { questionOf, Thread } from "./thread.js";
+import { newUlid } from "./ulid.js";
+
+/** A read that came too early for a gap is repeated after this long. */
+const GAP_PAUSE_MS = 300;
+const MOST_THREADS = 20;
+
+/**
+ * Hooks: `send(frame)`; `onChange()` after every change that can be seen; `onReply(message)` for a
+ * reply of the open conversation that is finished; `onTouched({id, text, timestamp})` when a
+ * conversation goes on; `onLimited(forMs)`; `onFault(error)` for what belongs to no message.
+ */
+export class Chat {
+  #hooks;
+  #threads = new Map();
+  #runs = new Runs();
+  #handlers;
+
+  constructor(hooks) {
+    this.#hooks = hooks;
+    this.outbox = new Outbox({ send: hooks.send, onChange: () => hooks.onChange() });
+    this.thread = null;
+    this.#handlers = {
+      accepted: (frame) => this.#accepted(frame),
+      error: (frame) => this.#refused(frame),
+      "message.created": (frame) => this.#created(frame),
+      "run.started": (frame) => this.#started(frame),
+      "run.memories": (frame) => this.#remembered(frame),
+      "run.delta": (frame) => this.#grown(frame),
+      "run.done": (frame) => this.#done(frame),
+      reset: () => this.reread(),
+    };
+  }
+
+  /** Shows a conversation; without an id, a new one that the server learns of with its first message. */
+  open(conversation = null) {
+    const id = conversation ?? newUlid();
+    this.thread = this.#threads.get(id) ?? new Thread(id);
+    this.thread.isNew ||= conversation === null;
+    // Last in, last out: the map keeps the order of insertion.
+    this.#threads.delete(id);
+    this.#threads.set(id, this.thread);
+    if (this.#threads.size > MOST_THREADS) this.#threads.delete(this.#threads.keys().next().value);
+    this.#hooks.onChange();
+  }
+
+  forget(conversation) {
+    this.#threads.delete(conversation);
+  }
+
+  send(text) {
+    this.outbox.add(this.thread.conversation, text);
+  }
+
+  /** The replies being made in the open conversation, the one being written first. */
+  liveRuns() {
+    return this.#runs.of(this.thread.conversation);
+  }
+
+  isLive(conversation) {
+    return this.#runs.of(conversation).length > 0;
+  }
+
+  /** Stops the reply that is being written. */
+  stop() {
+    const run = this.liveRuns().find((candidate) => !candidate.stopping);
+    if (run === undefined) return;
+    run.stopping = this.#hooks.send({ type: "stop", id: newUlid(), run: run.id });
+    this.#hooks.onChange();
+  }
+
+  /** Connected, or connected again: whatever happened meanwhile is read over HTTP. */
+  connected(user) {
+    this.#runs.keepOnly(this.thread.conversation);
+    for (const run of this.liveRuns()) run.stopping = false;
+    this.outbox.connected(user);
+    this.reread();
+  }
+
+  handle(frame) {
+    this.#handlers[frame.type]?.(frame);
+    this.#hooks.onChange();
+  }
+
+  /** Reads the newest page of the open conversation and the text so far of its live runs. */
+  async reread() {
+    const thread = this.thread;
+    if (thread.isNew) return;
+    if (thread.reading === "loading") {
+      thread.readAgain = true;
+      return;
+    }
+    thread.reading = "loading";
+    thread.readAgain = false;
+    this.#hooks.onChange();
+    const messageMark = thread.mark();
+    const runMark = this.#runs.mark();
+    try {
+      const page = await readMessages(thread.conversation);
+      thread.merge(page.messages, page.before, messageMark);
+      this.#runs.settle(thread.conversation, page.runs ?? [], runMark);
+      thread.reading = "read";
+    } catch (error) {
+      thread.reading = this.#isUnsent(thread, error) ? "read" : error;
+    }
+    if (thread.readAgain) this.reread();
+    else if (this.#runs.of(thread.conversation).some((run) => run.hasGap)) {
+      setTimeout(() => this.reread(), GAP_PAUSE_MS);
+    }
+    this.#hooks.onChange();
+  }
+
+  /** Reads the page before the oldest message held. */
+  async readOlder() {
+    const thread = this.thread;
+    if (thread.before === null || thread.reading === "loading") return;
+    thread.reading = "loading";
+    try {
+      const page = await readMessages(thread.conversation, thread.before);
+      thread.prepend(page.messages, page.before);
+      thread.reading = "read";
+    } catch (error) {
+      thread.reading = error;
+    }
+    if (thread.readAgain) this.reread();
+    this.#hooks.onChange();
+  }
+
+  /** Whether the server cannot know the conversation, since its first message is still in here. */
+  #isUnsent(thread, error) {
+    const unknown = error.code === "unknown_conversation" || error.code === "not_found";
+    return unknown && this.outbox.of(thread.conversation).length > 0;
+  }
+
+  /** Everything to show of the open conversation, in reading order. */
+  items() {
+    const { thread } = this;
+    const growing = this.liveRuns().map((run) => ({
+      key: `run:${run.id}`,
+      role: "assistant",
+      text: run.text,
+      reply_to: run.question,
+      memories: run.memories,
+      live: true,
+      stopping: run.stopping,
+    }));
+    const unsent = this.outbox
+      .of(thread.conversation)
+      .filter((entry) => !thread.hasClientId(entry.id))
+      .map((entry) => ({
+        key: `client:${entry.id}`,
+        role: "user",
+        text: entry.text,
+        timestamp: entry.createdMs / 1000,
+        entry: { ...entry },
+      }));
+    return [...thread.inReadingOrder(growing), ...unsent];
+  }
+
+  /** The text that a reply answers; null when it is not held. */
+  questionText(reply) {
+    const id = questionOf(reply);
+    return this.thread.messages.find((message) => message.id === id)?.text ?? null;
+  }
+
+  #accepted({ re, message, conversation, run, duplicate }) {
+    const entry = this.outbox.accepted(re);
+    const thread = this.#threads.get(conversation);
+    if (thread !== undefined) thread.isNew = false;
+    const timestamp = Date.now() / 1000;
+    if (entry !== undefined) {
+      const { text } = entry;
+      if (thread !== undefined && !thread.has(message)) {
+        thread.add({ id: message, client_id: re, role: "user", text, timestamp });
+      }
+      this.#hooks.onTouched({ id: conversation, text, timestamp });
+    }
+    // A repeated message's run may be over: the server knows.
+    if (duplicate) this.reread();
+    else if (run) this.#runs.begin(run, { conversation, question: message });
+  }
+
+  #refused(frame) {
+    if (frame.code === "rate_limited") this.#hooks.onLimited(frame.retry_after_ms ?? 1000);
+    if (frame.re && this.outbox.rejected(frame.re, frame)) return;
+    if (frame.code === "unknown_run") this.reread();
+    else this.#hooks.onFault(frame);
+  }
+
+  #created({ conversation, message }) {
+    const run = this.#runs.answering(questionOf(message));
+    // A reply is announced by run.done, which says more about it.
+    if (run !== undefined) return;
+    const thread = this.#threads.get(conversation);
+    if (thread !== undefined) thread.isNew = false;
+    thread?.add(message);
+    this.#hooks.onTouched({ id: conversation, text: message.text, timestamp: message.timestamp });
+  }
+
+  #started({ run, conversation, message, model }) {
+    this.#runs.begin(run, { conversation, question: message, model });
+  }
+
+  #remembered({ run, items }) {
+    const held = this.#runs.begin(run);
+    if (held !== null) held.memories = items;
+  }
+
+  #grown({ run, offset, text }) {
+    const outcome = this.#runs.applyDelta(run, offset, text);
+    if (outcome === "gap" && this.liveRuns().some((live) => live.id === run)) this.reread();
+  }
+
+  #done(frame) {
+    const run = this.#runs.end(frame.run);
+    const thread = this.#threadOf(run, frame.message);
+    if (thread === undefined) return;
+    const told = frame.message ?? { role: "assistant", text: run?.text ?? "" };
+    const reply = {
+      id: `run:${frame.run}`,
+      timestamp: Date.now() / 1000,
+      reply_to: run?.question,
+      memories: run?.memories ?? [],
+      error: frame.error,
+      ...told,
+      status: frame.status ?? told.status,
+      model: told.model ?? frame.model,
+    };
+    thread.add(reply, `run:${frame.run}`);
+    if (thread === this.thread) this.#hooks.onReply(reply);
+  }
+
+  #threadOf(run, message) {
+    if (run?.conversation) return this.#threads.get(run.conversation);
+    const question = message && questionOf(message);
+    return [...this.#threads.values()].find((thread) => thread.has(question));
+  }
+}

@@ -1,0 +1,126 @@
+/** One message, or one reply in the making, on the page. */
+
+import { clock, fullTime } from "./dates.js";
+import { element } from "./element.js";
+import { wordsFor } from "./faults.js";
+import { icon } from "./icon.js";
+import { renderMarkdown } from "./markdown.js";
+import { Remembered } from "./remembered.js";
+
+const OFFLINE_MODEL = "offline";
+
+/** What stands under a message besides its time: {text, tone, actions}; null for nothing. */
+function noteFor(item) {
+  if (item.entry) return unsentNote(item.entry);
+  if (item.live) return item.stopping ? { text: "Stopping…" } : null;
+  if (item.status === "stopped") return { text: "Stopped" };
+  if (item.status === "interrupted") return { text: "Interrupted before it was finished" };
+  if (item.status === "failed") return failedNote(item);
+  if (item.role === "assistant" && item.model === OFFLINE_MODEL) {
+    return { text: "Answered from memory: no language model available", tone: "memory" };
+  }
+  return null;
+}
+
+function failedNote({ error, isLast }) {
+  const text = error ? wordsFor(error) : "This reply could not be finished.";
+  // Only the newest can be asked again: anywhere else the answer would stand out of place.
+  const again = isLast && (error?.retryable ?? true);
+  return { text, tone: "fault", actions: again ? ["ask-again"] : [] };
+}
+
+function unsentNote({ state, error, sent }) {
+  if (state === "failed") {
+    const actions = error.retryable || error.code === "id_conflict" ? ["retry", "edit"] : ["edit"];
+    return { text: `Not sent. ${wordsFor(error)}`, tone: "fault", actions };
+  }
+  if (state === "waiting" && error?.code === "rate_limited") {
+    return { text: "Will be sent as soon as you can write again", actions: ["edit"] };
+  }
+  if (state === "waiting") return { text: `${wordsFor(error)} Trying again…`, actions: ["edit"] };
+  return { text: sent ? "Sending…" : "Will be sent once connected" };
+}
+
+const LABELS = { retry: "Retry", edit: "Edit", "ask-again": "Ask again" };
+
+export class MessageView {
+  #item = {};
+  #isOwn;
+  #onAction;
+  #text = element("div", { class: "text" });
+  #remembered = new Remembered();
+  #time = element("time");
+  #note = element("span", { class: "note" });
+  #actions = element("span", { class: "actions" });
+
+  /** `onAction(action, item)` with action "retry", "edit" or "ask-again". */
+  constructor(item, onAction) {
+    this.#isOwn = item.role === "user";
+    this.#onAction = onAction;
+    const foot = element("div", { class: "foot" }, this.#time, this.#note, this.#actions);
+    const body = element("div", { class: "body" }, this.#text, this.#remembered.element, foot);
+    this.element = element("article", { class: this.#isOwn ? "message own" : "message reply" });
+    if (!this.#isOwn) this.element.append(element("span", { class: "mark" }, icon("logo")));
+    this.element.append(body);
+  }
+
+  update(item) {
+    const before = this.#item;
+    this.#item = item;
+    if (item.text !== before.text || item.live !== before.live) this.#drawText(item);
+    if (item.timestamp !== before.timestamp) this.#drawTime(item);
+    this.#remembered.update(item.memories ?? []);
+    this.#drawNote(noteFor(item));
+    this.element.classList.toggle("live", Boolean(item.live));
+    this.element.classList.toggle("unsent", Boolean(item.entry));
+  }
+
+  #drawText({ text, live }) {
+    if (this.#isOwn) {
+      this.#text.textContent = text;
+    } else if (live && text === "") {
+      const dots = element("span", { class: "dots" }, element("i"), element("i"), element("i"));
+      const words = element("span", { class: "unseen" }, "Tandem is thinking");
+      this.#text.replaceChildren(element("p", { class: "thinking" }, dots, words));
+    } else {
+      renderMarkdown(this.#text, text);
+    }
+  }
+
+  #drawTime({ timestamp, role }) {
+    const known = timestamp !== undefined;
+    const who = role === "user" ? "You" : "Tandem";
+    this.element.setAttribute("aria-label", known ? `${who}, ${clock(timestamp)}` : who);
+    if (!known) return;
+    this.#time.textContent = clock(timestamp);
+    this.#time.dateTime = new Date(timestamp * 1000).toISOString();
+    this.#time.title = fullTime(timestamp);
+  }
+
+  #drawNote(note) {
+    const text = note?.text ?? "";
+    const actions = (note?.actions ?? []).join(" ");
+    if (this.#note.textContent === text && this.#actions.dataset.for === actions) return;
+    this.#note.textContent = text;
+    this.#note.dataset.tone = note?.tone ?? "plain";
+    this.#actions.dataset.for = actions;
+    this.#actions.replaceChildren(...(note?.actions ?? []).map((action) => this.#button(action)));
+  }
+
+  #button(action) {
+    const button = element("button", { type: "button" }, LABELS[action]);
+    button.addEventListener("click", () => this.#onAction(action, this.#item));
+    return button;
+  }
+}
+
+/** The line between two days. */
+export class DayView {
+  constructor(item) {
+    this.element = element("h2", { class: "day" }, element("span", {}, item.label));
+  }
+
+  update() {
+    // A day's name is drawn once; after midnight the next reload says "Yesterday".
+  }
+}

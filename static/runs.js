@@ -1,0 +1,77 @@
+/** The replies being made for this user now, in whichever conversation. */
+
+import { Run } from "./run.js";
+
+const MOST_ENDED = 500;
+
+export class Runs {
+  #live = new Map();
+  #ended = new Set();
+  #serial = 0;
+
+  /** The runs of a conversation, in the order in which they were heard of. */
+  of(conversation) {
+    return [...this.#live.values()].filter((run) => run.conversation === conversation);
+  }
+
+  /** The run that answers message `question`, if there is one. */
+  answering(question) {
+    if (question === null) return undefined;
+    return [...this.#live.values()].find((run) => run.question === question);
+  }
+
+  /** A point in time to give to `settle`. */
+  mark() {
+    return this.#serial;
+  }
+
+  /** Heard that run `id` exists; null when it is over already. */
+  begin(id, { conversation = null, question = null, model = null } = {}) {
+    if (this.#ended.has(id)) return null;
+    let run = this.#live.get(id);
+    if (run === undefined) {
+      this.#serial += 1;
+      run = new Run(id, this.#serial);
+      this.#live.set(id, run);
+    }
+    run.conversation ??= conversation;
+    run.question ??= question;
+    run.model ??= model;
+    return run;
+  }
+
+  /** Takes a delta; "applied", "duplicate", "gap" or "over". */
+  applyDelta(id, offset, text) {
+    return this.begin(id)?.applyDelta(offset, text) ?? "over";
+  }
+
+  /** Run `id` is over; returns what was held of it, if anything. */
+  end(id) {
+    const run = this.#live.get(id);
+    this.#live.delete(id);
+    this.#ended.add(id);
+    if (this.#ended.size > MOST_ENDED) this.#ended.delete(this.#ended.values().next().value);
+    return run;
+  }
+
+  /**
+   * A conversation was read: `listed` are its live runs then. Those heard of before `mark` (taken
+   * when the read began) that are not listed ended unseen.
+   */
+  settle(conversation, listed, mark) {
+    const ids = new Set(listed.map((entry) => entry.run));
+    for (const run of this.of(conversation)) {
+      if (!ids.has(run.id) && run.serial <= mark) this.#live.delete(run.id);
+    }
+    for (const entry of listed) {
+      this.begin(entry.run, { conversation, question: entry.message })?.catchUp(entry.text);
+    }
+  }
+
+  /** The connection was lost: of other conversations it is not known what became of them. */
+  keepOnly(conversation) {
+    for (const run of [...this.#live.values()]) {
+      if (run.conversation !== conversation) this.#live.delete(run.id);
+    }
+  }
+}

@@ -1,0 +1,99 @@
+/** The messages of the open conversation, in the order in which they are read. */
+
+export class Thread {
+  #messages = [];
+  #arrived = 0;
+
+  constructor(conversation) {
+    this.conversation = conversation;
+    /** Nothing of it is stored yet: the server does not know it. */
+    this.isNew = false;
+    /** The last read of it: null before the first, then "loading", "read" or an error. */
+    this.reading = null;
+    /** Something happened during a read that the read may have missed. */
+    this.readAgain = false;
+    /** Cursor to the messages before the oldest held, or null. */
+    this.before = null;
+  }
+
+  get messages() {
+    return this.#messages;
+  }
+
+  has(id) {
+    return this.#messages.some((message) => message.id === id);
+  }
+
+  hasClientId(clientId) {
+    return this.#messages.some((message) => message.client_id === clientId);
+  }
+
+  /** A point in time to give to `merge`. */
+  mark() {
+    return this.#arrived;
+  }
+
+  /** A message came in live: appended, or what is held of it replaced. `key` names its element. */
+  add(message, key = null) {
+    const index = this.#messages.findIndex((held) => held.id === message.id);
+    if (index >= 0) {
+      this.#messages[index] = { ...this.#messages[index], ...message };
+      return;
+    }
+    this.#arrived += 1;
+    this.#messages.push({ ...message, key: key ?? keyOf(message), arrived: this.#arrived });
+  }
+
+  /**
+   * The newest page was read. It replaces what is held of that stretch, except messages that
+   * came in live after `mark` (taken when the read began): the page may be older than they.
+   */
+  merge(page, before, mark) {
+    const held = new Map(this.#messages.map((message) => [message.id, message]));
+    const inPage = new Set(page.map((message) => message.id));
+    const joint = this.#messages.findIndex((message) => inPage.has(message.id));
+    const older = joint > 0 ? this.#messages.slice(0, joint) : [];
+    const newer = this.#messages.filter(
+      (message) => message.arrived > mark && !inPage.has(message.id) && !older.includes(message),
+    );
+    this.#messages = [...older, ...page.map((message) => joined(held, message)), ...newer];
+    if (older.length === 0) this.before = before;
+  }
+
+  /** An older page was read. */
+  prepend(page, before) {
+    const fresh = page.filter((message) => !this.has(message.id));
+    this.#messages = [...fresh.map((message) => joined(new Map(), message)), ...this.#messages];
+    this.before = before;
+  }
+
+  /** The messages and `growing` replies, each reply behind the message that it answers. */
+  inReadingOrder(growing = []) {
+    const answers = new Map();
+    const ids = new Set(this.#messages.map((message) => message.id));
+    const line = [];
+    for (const message of [...this.#messages, ...growing]) {
+      const question = questionOf(message);
+      if (ids.has(question)) {
+        answers.set(question, [...(answers.get(question) ?? []), message]);
+      } else {
+        line.push(message);
+      }
+    }
+    return line.flatMap((message) => [message, ...(answers.get(message.id) ?? [])]);
+  }
+}
+
+/** The id of the message that a reply answers; its parent unless it says otherwise. */
+export function questionOf(message) {
+  return message.role === "assistant" ? (message.reply_to ?? message.parent ?? null) : null;
+}
+
+/** An own message keeps its element when the outbox hands it over, so the client's id names it. */
+function keyOf(message) {
+  return message.client_id ? `client:${message.client_id}` : message.id;
+}
+
+function joined(held, message) {
+  return { arrived: 0, key: keyOf(message), ...held.get(message.id), ...message };
+}
