@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, Literal, assert_never
+from typing import Final
 
 import anyio
 import structlog
@@ -15,40 +13,17 @@ from limits import RateLimitItem, RateLimitItemPerSecond
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 
-from chat_server.errors import ChatError
+from chat_server.global_share import GlobalShare
+from chat_server.rate_limited import RateLimited, whole_ms
 from memory.errors import ShortTermUnavailable
 from memory.messages import ConversationId, UserId, user_key
 from memory.short_term import Admission, Allowance, ShortTermMemory, ShortTermPolicy
 
+__all__ = ["RateLimited", "RateLimiter"]
+
 log = structlog.get_logger(__name__)
 
-Scope = Literal["user", "global"]
-
-LARGEST_LEASE: Final = 50
-REFUSAL_LIFE_S: Final = 1.0
-"""How long a spent global limit is not asked for again: a crowd is refused without a crowd of
-round trips, and a limit that was reset is noticed soon."""
-
-
-class RateLimited(ChatError):
-    """A limit is spent: *scope* says whose, *allowance* what is left of it."""
-
-    def __init__(self, scope: Scope, allowance: Allowance) -> None:
-        seconds = max(1, math.ceil(allowance.reset_ms / 1_000))
-        match scope:
-            case "user":
-                whose = "you have sent as many messages as one user may"
-            case "global":
-                whose = "the server has received as many messages as it may"
-            case _:
-                assert_never(scope)
-        super().__init__(
-            "rate_limited",
-            f"{whose} for now; try again in {seconds} s",
-            retry_after_ms=max(1, allowance.reset_ms),
-        )
-        self.scope: Scope = scope
-        self.allowance = allowance
+SEEN_USERS: Final = 10_000
 
 
 class RateLimiter:
@@ -68,6 +43,7 @@ class RateLimiter:
         self._short_term = short_term
         self._share = GlobalShare(short_term, policy, clock)
         self._in_memory = InMemoryLimits(policy)
+        self._seen = SeenAllowances(policy, clock)
         self._degraded = False
 
     @property
@@ -90,111 +66,59 @@ class RateLimiter:
             if not self._degraded:
                 log.warning("rate_limit.degraded", reason=str(fault))
             self._degraded = True
-            return await self._in_memory.admit(user)
+            admission = await self._in_memory.admit(user)
+            self._seen.note(user, admission.user)
+            return admission
         if self._degraded:
             log.info("rate_limit.restored")
         self._degraded = False
+        self._seen.note(user, admission.user)
         if not admission.allowed:
             self._share.give_back(lease)
             raise RateLimited("user", admission.user)
         return admission
 
-    def global_allowance(self) -> Allowance:
-        """What this process knows of the limit that all share, without asking."""
+    async def global_allowance(self) -> Allowance:
+        """What this process knows of the limit that all share; asks nobody."""
         return self._in_memory.shared if self._degraded else self._share.allowance()
 
+    async def user_allowance(self, user: UserId) -> Allowance:
+        """What this process last saw of *user*'s limit, less what is free since; asks nobody.
 
-@dataclass
-class Lease:
-    """Units of the global limit; what is *left* of them is lost at *ends_at* (clock seconds)."""
-
-    ends_at: float
-    units: int
-    left: int
-
-
-class GlobalShare:
-    """This process's part of the global limit, leased from short-term memory by the handful.
-
-    What is not used is lost when the limit's window has passed, so a process exceeds the limit
-    by less than one lease at worst.
-    """
-
-    def __init__(
-        self, short_term: ShortTermMemory, policy: ShortTermPolicy, clock: Callable[[], float]
-    ) -> None:
-        self._short_term = short_term
-        self._limit = policy.global_limit
-        self._window_s = policy.limit_window_s
-        self._lease_units = min(LARGEST_LEASE, policy.global_limit // 20 + 1)
-        self._clock = clock
-        self._renewing = anyio.Lock()
-        self._leases: deque[Lease] = deque()  # the first ends first
-        self._refused_until = -math.inf
-        self._frees_at = -math.inf
-        self._failures = 0
-
-    async def take(self) -> Lease:
-        """Use one unit; concurrent callers take a new lease once. Returns where it came from.
-
-        Raises:
-            RateLimited: the limit is spent.
-            ShortTermUnavailable: all units are used, and no more can be leased.
+        Unspent if it saw nothing, as for a user who wrote to another process; an ``Admission``
+        has the truth.
         """
-        lease = self._with_unit()
-        if lease is None:
-            failures = self._failures
-            async with self._renewing:
-                if self._failures != failures:  # else a queue would wait for one time-out each
-                    raise ShortTermUnavailable("lease_global: failed for another message just now")
-                lease = self._with_unit() or await self._renew()
-        lease.left -= 1
-        return lease
+        return self._seen.now(user)
 
-    def give_back(self, lease: Lease) -> None:
-        """Return a unit of *lease*."""
-        lease.left += 1
 
-    def allowance(self) -> Allowance:
-        """What is left, as far as this process's own leases tell."""
-        now = self._clock()
-        while self._leases and self._leases[0].ends_at <= now:
-            self._leases.popleft()
-        left = sum(lease.left for lease in self._leases)
-        if not left and now < self._refused_until:
-            return Allowance(limit=self._limit, remaining=0, reset_ms=_ms(self._frees_at - now))
-        used = sum(lease.units for lease in self._leases) - left
-        reset_ms = _ms(self._leases[0].ends_at - now) if used else 0
-        return Allowance(limit=self._limit, remaining=max(0, self._limit - used), reset_ms=reset_ms)
+class SeenAllowances:
+    """What admissions said last, for the users who wrote last."""
 
-    def _with_unit(self) -> Lease | None:
-        now = self._clock()
-        for lease in reversed(self._leases):  # the newest is the one that is being used up
-            if lease.ends_at <= now:
-                break
-            if lease.left:
-                return lease
-        if now < self._refused_until:
-            raise RateLimited("global", self.allowance())
-        return None
+    def __init__(self, policy: ShortTermPolicy, clock: Callable[[], float]) -> None:
+        self._unspent = Allowance(limit=policy.user_limit, remaining=policy.user_limit, reset_ms=0)
+        self._window_ms = policy.limit_window_s * 1_000
+        self._clock = clock
+        self._seen: OrderedDict[UserId, tuple[Allowance, float]] = OrderedDict()
 
-    async def _renew(self) -> Lease:
-        asked_at = self._clock()  # before asking: the lease ends here no later than there
-        try:
-            granted, free_ms = await self._short_term.lease_global(self._lease_units)
-        except ShortTermUnavailable:
-            self._failures += 1
-            raise
-        now = self._clock()
-        if not granted:
-            self._frees_at = now + free_ms / 1_000
-            self._refused_until = min(self._frees_at, now + REFUSAL_LIFE_S)
-            raise RateLimited("global", self.allowance())
-        while self._leases and self._leases[0].ends_at <= now:
-            self._leases.popleft()
-        lease = Lease(ends_at=asked_at + self._window_s, units=granted, left=granted)
-        self._leases.append(lease)
-        return lease
+    def note(self, user: UserId, allowance: Allowance) -> None:
+        """Keep *allowance* as *user*'s; whoever did not write for longest is forgotten."""
+        self._seen[user] = (allowance, self._clock())
+        self._seen.move_to_end(user)
+        if len(self._seen) > SEEN_USERS:
+            self._seen.popitem(last=False)
+
+    def now(self, user: UserId) -> Allowance:
+        """What is left by now, at least: when the units after the first free is not known."""
+        if user not in self._seen:
+            return self._unspent
+        allowance, seen_at = self._seen[user]
+        passed_ms = int((self._clock() - seen_at) * 1_000)
+        if passed_ms >= self._window_ms:
+            return self._unspent
+        if passed_ms < allowance.reset_ms:
+            return Allowance(allowance.limit, allowance.remaining, allowance.reset_ms - passed_ms)
+        remaining = min(allowance.limit, allowance.remaining + 1)
+        return Allowance(allowance.limit, remaining, self._window_ms - passed_ms)
 
 
 class InMemoryLimits:
@@ -239,9 +163,5 @@ class InMemoryLimits:
             limit=item.amount,
             remaining=max(0, stats.remaining),
             # The library's clock and ours are the same: time.time.
-            reset_ms=_ms(stats.reset_time - time.time()) if spent else 0,
+            reset_ms=whole_ms(stats.reset_time - time.time()) if spent else 0,
         )
-
-
-def _ms(seconds: float) -> int:
-    return max(0, math.ceil(seconds * 1_000))
