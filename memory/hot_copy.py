@@ -7,6 +7,7 @@ import anyio
 from memory.hot_memory import HotMemory
 
 MOST_AHEAD = 64
+"""Commits remembered beyond a gap; one is enough to know that there is one."""
 
 
 class HotCopy:
@@ -16,27 +17,24 @@ class HotCopy:
         self.memory = memory
         self._version = version
         self._ahead: set[int] = set()
-        self._doubtful = False
 
     def holds(self, version: int | None) -> bool:
         """Whether every commit up to *version* is here, as far as anybody knows."""
-        if self._doubtful or self._ahead:
+        if self._ahead:
             return False
         return version is None or self._version is None or version <= self._version
 
     def note(self, version: int | None) -> None:
         """One of this process's own commits is here, the user's *version*-th.
 
-        Two may be noted in the wrong order. A number that is behind means that counting began
-        anew, and then nobody knows what others committed.
+        Two may be noted in the wrong order. A number that stays ahead of a gap, or behind since
+        counting began anew, means that others may have committed what is not here.
         """
         if version is None:
             return
         if self._version is None:
             self._version = version
-        elif version <= self._version or len(self._ahead) >= MOST_AHEAD:
-            self._doubtful = True
-        else:
+        elif len(self._ahead) < MOST_AHEAD:
             self._ahead.add(version)
             while self._version + 1 in self._ahead:
                 self._version += 1

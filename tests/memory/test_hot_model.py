@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import anyio
+from anyio.abc import TaskGroup
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from memory.hot import IDLE_S, HotMemories
+from memory.messages import Message, UserId
+from tests.memory.hot_world import ADA, BEN, VECTOR, Clock, Store, held, opened, said
+
+
+class Machine(RuleBasedStateMachine):
+    """Commits of this process and of others, evictions, forgetting: recall equals the store."""
+
+    users = st.sampled_from([ADA, BEN])
+
+    @initialize(hot_messages=st.integers(2, 12))
+    def start(self, hot_messages: int) -> None:
+        self.hot_messages = hot_messages
+        self.store = Store()
+        self.clock = Clock()
+        self.versions: dict[UserId, int] = {ADA: 0, BEN: 0}
+        self.steps: list[tuple[str, UserId]] = []
+
+    @rule(user=users)
+    def commit(self, user: UserId) -> None:
+        self.steps.append(("commit", user))
+
+    @rule(user=users)
+    def commit_elsewhere(self, user: UserId) -> None:
+        self.steps.append(("elsewhere", user))
+
+    @rule(user=users)
+    def forget(self, user: UserId) -> None:
+        self.steps.append(("forget", user))
+
+    @rule(user=users)
+    def erase(self, user: UserId) -> None:
+        self.steps.append(("erase", user))
+
+    @rule(user=users)
+    def idle(self, user: UserId) -> None:
+        self.steps.append(("idle", user))
+
+    @rule(user=users)
+    def recall(self, user: UserId) -> None:
+        self.steps.append(("recall", user))
+
+    @rule(user=users)
+    def recall_during_commit(self, user: UserId) -> None:
+        self.steps.append(("recall during commit", user))
+
+    @invariant()
+    def nothing_yet(self) -> None:
+        """The steps run together in ``teardown``, within one event loop."""
+
+    def teardown(self) -> None:
+        anyio.run(self.run_steps)
+
+    async def run_steps(self) -> None:
+        async with (
+            opened(self.store, hot_messages=self.hot_messages, clock=self.clock) as memories,
+            anyio.create_task_group() as tasks,
+        ):
+            for step, user in [*self.steps, ("recall", ADA), ("recall", BEN)]:
+                await self.run_step(memories, tasks, step, user)
+
+    async def run_step(
+        self, memories: HotMemories, tasks: TaskGroup, step: str, user: UserId
+    ) -> None:
+        match step:
+            case "commit":
+                memories.add(self.stored(user), VECTOR, self.versions[user])
+            case "elsewhere":
+                self.stored(user)
+            case "forget":
+                memories.forget(user)
+            case "erase":
+                self.store.messages = [m for m in self.store.messages if m.user != user]
+                memories.forget(user)
+            case "idle":
+                self.clock.now += IDLE_S / 2
+            case "recall during commit":
+                self.store.gate = anyio.Event()
+                tasks.start_soon(memories.get, user, self.versions[user])
+                await anyio.wait_all_tasks_blocked()
+                memories.add(self.stored(user), VECTOR, self.versions[user])
+                self.store.gate.set()
+            case _:
+                await self.compare(memories, user)
+
+    def stored(self, user: UserId) -> Message:
+        self.versions[user] += 1
+        message = said(self.versions[user], user)
+        self.store.messages.append(message)
+        return message
+
+    async def compare(self, memories: HotMemories, user: UserId) -> None:
+        found = await held(memories, user, self.versions[user])
+        mine = [m.id for m in self.store.messages if m.user == user]
+        assert sorted(found) == sorted(mine[-self.hot_messages :])
+        assert (await memories.get(user, None)).complete <= (len(mine) <= self.hot_messages)
+
+
+Machine.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestRecallEqualsTheStore = Machine.TestCase
