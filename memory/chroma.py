@@ -18,7 +18,6 @@ from memory.chroma_client import Address, ChromaClient
 from memory.chroma_collections import ChromaCollections, CollectionSpec, Select
 from memory.chroma_conversations import ConversationWalk
 from memory.chroma_months import MonthWalk
-from memory.paging import conversation_page, parse_month_cursor
 from memory.errors import StoreUnavailable, StoreUnknown
 from memory.group_commit import GroupCommit
 from memory.long_term import ConversationPage, StoredPage
@@ -31,6 +30,7 @@ from memory.messages import (
     UserId,
     Vector,
 )
+from memory.paging import conversation_page, parse_month_cursor
 from memory.placement import Placement, Shelf
 from memory.records import (
     conversation_record,

@@ -253,8 +253,8 @@ def _where(select: Select) -> Where | None:
     key, values = select.where
     if len(values) == 1:
         return {key: values[0]}
-    alternatives: list[str | int | float | bool] = [*values]
-    return {key: {"$in": alternatives}}
+    among: dict[Literal["$in", "$nin"], list[str | int | float | bool]] = {"$in": [*values]}
+    return {key: among}
 
 
 async def _asked(request: Callable[[], Awaitable[_Answer]]) -> _Answer:

@@ -12,7 +12,7 @@
     │   └── CorruptRecord           the store returned what this program did not write
     ├── ShortTermUnavailable        Redis did not answer; everything goes on without it
     ├── EmbeddingFailed             no vector could be made of a text
-    ├── ModelFilesInvalid           the embedding model's files are missing or not what they should be
+    ├── ModelFilesInvalid           the embedding model's files are missing or wrong
     ├── DataFolderInUse             another server holds the data folder
     └── ChildFailed                 a supervised child could not be started
 """

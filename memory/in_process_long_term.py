@@ -8,7 +8,6 @@ import anyio
 import anyio.lowlevel
 import numpy as np
 
-from memory.paging import conversation_page, month_cursor, parse_month_cursor
 from memory.conversation_tree import Node, leaves_below, way_up
 from memory.errors import IdConflict, StoreError, StoreUnavailable, StoreUnknown
 from memory.long_term import ConversationPage, StoredPage
@@ -21,6 +20,7 @@ from memory.messages import (
     UserId,
     Vector,
 )
+from memory.paging import conversation_page, month_cursor, parse_month_cursor
 from memory.records import LAST_MONTH, month_of, settled
 
 

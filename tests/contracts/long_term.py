@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from memory.errors import IdConflict
 from memory.long_term import LongTermMemory
-from memory.messages import Appended, ConversationId, Message, MessageId, UserId
+from memory.messages import Appended, Conversation, ConversationId, Message, MessageId, UserId
 from tests.contracts.long_term_world import (
     TEA,
     chat,
@@ -318,7 +318,7 @@ class LongTermContract:
             for conversation in [*saved, chat(somebody("eve"), "c1", updated_at=99)]:
                 tasks.start_soon(memory.save_conversation, conversation)
         for limit in (1, 2, 9, 10):
-            found = []
+            found: list[Conversation] = []
             before: str | None = None
             while True:
                 page = await memory.conversations(user, limit=limit, before=before)
