@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import TaskGroup
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -84,12 +85,18 @@ class Machine(RuleBasedStateMachine):
                 self.clock.now += IDLE_S / 2
             case "recall during commit":
                 self.store.gate = anyio.Event()
-                tasks.start_soon(memories.get, user, self.versions[user])
-                await anyio.wait_all_tasks_blocked()
+                answered = anyio.Event()
+                tasks.start_soon(self.ask, memories, user, answered)
+                while not answered.is_set() and not self.store.reading:
+                    await anyio.lowlevel.checkpoint()
                 memories.add(self.stored(user), VECTOR, self.versions[user])
                 self.store.gate.set()
             case _:
                 await self.compare(memories, user)
+
+    async def ask(self, memories: HotMemories, user: UserId, answered: anyio.Event) -> None:
+        await memories.get(user, self.versions[user])
+        answered.set()
 
     def stored(self, user: UserId) -> Message:
         self.versions[user] += 1
