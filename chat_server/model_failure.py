@@ -71,7 +71,7 @@ def model_failure(
     headers = httpx2.Headers() if response is None else response.headers
     retry_after_ms = _retry_after_ms(headers)
     log.warning(
-        "model.failed",
+        "model.request_failed",
         code=code,
         cause=cause[:LONGEST_FACT],
         status=None if response is None else response.status_code,

@@ -159,7 +159,7 @@ async def test_each_failure_has_its_code_and_is_asked_for_once(
     assert text == ("" if kind.isdigit() else "word1 word2 word3")
     assert len(stub.requests) == 1
     [entry] = logs
-    assert (entry["event"], entry["code"]) == ("model.failed", code)
+    assert (entry["event"], entry["code"]) == ("model.request_failed", code)
     assert (entry["request_id"] == "stub-request") or kind == "cut"
 
 

@@ -1,0 +1,178 @@
+"""Who is speaking: signed sessions, the headers that carry them, origins, and the admin token."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterable
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+from itsdangerous import BadData, URLSafeTimedSerializer
+from starlette.requests import cookie_parser
+
+from chat_server.errors import ChatError
+from memory.messages import UserId
+
+COOKIE: Final = "tandem_session"
+SALT: Final = "tandem.session.v1"
+SESSION_LIFE_S: Final = 400 * 86_400
+"""400 days: browsers keep a cookie no longer (RFC 6265bis, section 5.5)."""
+
+MAX_TOKEN_BYTES: Final = 1024
+"""More than any token made here; nothing longer is decoded."""
+
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Who a session belongs to. ``name`` is what the user wants to be called, if known."""
+
+    user: UserId
+    name: str | None = None
+
+
+class _Payload(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a token says."""
+
+    u: str
+    n: str | None = None
+
+
+class Authenticator:
+    """Makes session tokens and knows its own again.
+
+    A token is signed, not encrypted: its holder can read it and nobody can change it. It is
+    valid for ``SESSION_LIFE_S`` seconds on every server with the same *secret*.
+    """
+
+    def __init__(self, secret: str, *, guests: bool) -> None:
+        if not secret:
+            raise ValueError("sessions need a secret")
+        self._guests = guests
+        self._serializer = URLSafeTimedSerializer(
+            secret,
+            salt=SALT,
+            signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
+        )
+
+    def new_guest(self) -> Identity:
+        """Somebody never seen before: an id of 128 random bits.
+
+        Raises:
+            ChatError: ``not_authenticated``, where guests are not welcome.
+        """
+        if not self._guests:
+            raise ChatError("not_authenticated", "this server has no guests; log in")
+        digits = base64.b32encode(secrets.token_bytes(16)).decode().rstrip("=").lower()
+        return Identity(UserId(f"guest-{digits}"))
+
+    def token(self, identity: Identity) -> str:
+        """A token for *identity*, of letters, digits, ``-``, ``_`` and ``.``.
+
+        Raises:
+            ValueError: user id and name together are too long for a token.
+        """
+        payload = msgspec.to_builtins(_Payload(identity.user, identity.name))
+        token = self._serializer.dumps(payload)
+        text = token if isinstance(token, str) else token.decode()
+        if len(text) > MAX_TOKEN_BYTES:
+            raise ValueError(f"a token of {len(text)} bytes; at most {MAX_TOKEN_BYTES} are read")
+        return text
+
+    def identify(self, token: str) -> Identity:
+        """Whose *token* this is.
+
+        Raises:
+            ChatError: ``not_authenticated``: forged, altered, expired, or no token at all. Which
+                of them is not said; a client can only start a new session.
+        """
+        try:
+            if len(token) > MAX_TOKEN_BYTES or not token.isascii():
+                raise BadData("no token has this shape")
+            payload = msgspec.convert(
+                self._serializer.loads(token, max_age=SESSION_LIFE_S), _Payload
+            )
+            if not payload.u:
+                raise BadData("nobody's token")
+        except (BadData, msgspec.ValidationError):
+            raise ChatError(
+                "not_authenticated",
+                "the session is not valid, or no longer; start a new one",
+                field="token",
+            ) from None  # the reason quotes the token
+        return Identity(UserId(payload.u), payload.n)
+
+
+class AdminGuard:
+    """Knows the admin token."""
+
+    def __init__(self, token: str) -> None:
+        if not token:
+            raise ValueError("an empty admin token would let everybody in")
+        self._token = token.encode()
+
+    def admits(self, token: str | None) -> bool:
+        """Whether *token* is the admin's; how long that takes says nothing about a wrong one."""
+        return token is not None and hmac.compare_digest(token.encode(), self._token)
+
+
+def bearer_token(authorization: str | None) -> str | None:
+    """The token of an ``Authorization: Bearer ...`` header (RFC 6750, section 2.1)."""
+    scheme, _, token = (authorization or "").partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None
+
+
+def cookie_token(cookies: str | None) -> str | None:
+    """The session token in a ``Cookie`` header."""
+    return cookie_parser(cookies or "").get(COOKIE) or None
+
+
+def session_cookie(token: str, *, secure: bool) -> str:
+    """The value of a ``Set-Cookie`` header; *secure* where the browser came by https."""
+    return _cookie(token, SESSION_LIFE_S, secure=secure)
+
+
+def no_session_cookie(*, secure: bool) -> str:
+    """The value of a ``Set-Cookie`` header that makes the browser forget its session."""
+    return _cookie("", 0, secure=secure)
+
+
+def _cookie(token: str, max_age_s: int, *, secure: bool) -> str:
+    # Scripts never see it; other sites' forms and frames do not send it.
+    cookie = f"{COOKIE}={token}; Max-Age={max_age_s}; Path=/; HttpOnly; SameSite=Lax"
+    return cookie + "; Secure" if secure else cookie
+
+
+def origin_allowed(origin: str | None, host: str | None, allowed_origins: Iterable[str]) -> bool:
+    """Whether a page from *origin* may use the session cookie against this server.
+
+    Browsers name the page's origin with every WebSocket (RFC 6455, section 10.2); nothing else
+    does, and without a browser there is no cookie to misuse. *host* is the ``Host`` header.
+    """
+    if origin is None:
+        return True
+    asking = _origin(origin)
+    if asking is None:
+        return False
+    scheme = asking[0]
+    return asking == _origin(f"{scheme}://{host}") or any(
+        asking == _origin(allowed) for allowed in allowed_origins
+    )
+
+
+def _origin(text: str) -> tuple[str, str, int] | None:
+    """Scheme, host and port (RFC 6454, section 4); ``None`` for what is no web origin."""
+    try:
+        parts = urlsplit(text.strip().rstrip("/"))
+        port = parts.port
+    except ValueError:
+        return None
+    default = _DEFAULT_PORTS.get(parts.scheme)
+    more = parts.path or parts.query or parts.fragment or "@" in parts.netloc
+    if default is None or not parts.hostname or more:
+        return None
+    return parts.scheme, parts.hostname, default if port is None else port

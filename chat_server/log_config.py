@@ -1,0 +1,121 @@
+"""Logging: one stream of events from this program and its libraries, without personal data."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from typing import Final, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from chat_server.settings import ConfigError
+
+LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+PSEUDONYM_DIGITS: Final = 10
+"""40 bits tell a million users apart, but for a few, and cannot be undone without the salt."""
+
+NOISY: Final = (
+    "aiohttp",
+    "asyncio",
+    "chromadb",
+    "httpcore",
+    "httpcore2",
+    "httpx",
+    "httpx2",
+    "openai",
+    "opentelemetry",
+    "urllib3",
+    "uvicorn",
+    "uvicorn.access",
+    "uvicorn.asgi",
+    "uvicorn.error",
+    "websockets",
+)
+"""Heard from WARNING on, whatever the level: below it they log bodies, and lines of access with
+query strings, where a token may stand (uvicorn does for WebSockets too, in ``uvicorn.error``)."""
+
+
+PROCESS_SALT: Final = secrets.token_bytes(32)
+"""Pseudonyms made with it last as long as the process, and are the same all over it."""
+
+
+def pseudonym(user: str, salt: bytes = PROCESS_SALT) -> str:
+    """A name for *user* that does not tell who it is; *salt* has at most 64 bytes."""
+    digest = hashlib.blake2b(user.encode(errors="surrogatepass"), key=salt)
+    return digest.hexdigest()[:PSEUDONYM_DIGITS]
+
+
+def pseudonymiser(salt: bytes = PROCESS_SALT) -> Processor:
+    """A processor: what an event says of ``user`` leaves as a pseudonym."""
+
+    def pseudonymise(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        if event.get("user") is not None:
+            event["user"] = pseudonym(str(event["user"]), salt)
+        return event
+
+    return pseudonymise
+
+
+def configure_logging(
+    stream: TextIO | None = None,
+    environment: Mapping[str, str] | None = None,
+    salt: bytes = PROCESS_SALT,
+) -> None:
+    """Send all events to *stream* (standard error): for people on a terminal, else as JSON lines.
+
+    ``LOG_LEVEL`` in *environment* sets the level (INFO). May be called again; the last call counts.
+
+    Raises:
+        ConfigError: ``LOG_LEVEL`` is not a level.
+    """
+    target = sys.stderr if stream is None else stream
+    level = _level(os.environ if environment is None else environment)
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        pseudonymiser(salt),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(target)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *_renderers(for_people=target.isatty()),
+            ],
+        )
+    )
+    logging.root.handlers[:] = [handler]
+    logging.root.setLevel(level)
+    for name in NOISY:
+        library = logging.getLogger(name)
+        library.handlers.clear()
+        library.propagate = True
+        library.setLevel(max(level, logging.WARNING))
+
+
+def _renderers(*, for_people: bool) -> list[Processor]:
+    """Neither shows the local variables of a traceback: messages and secrets stand there."""
+    if for_people:
+        return [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+
+
+def _level(environment: Mapping[str, str]) -> int:
+    name = environment.get("LOG_LEVEL", "").strip().upper() or "INFO"
+    if name not in LEVELS:
+        raise ConfigError(f"LOG_LEVEL must be one of {', '.join(LEVELS)}, not {name!r}")
+    return logging.getLevelNamesMapping()[name]

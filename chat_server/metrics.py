@@ -1,0 +1,237 @@
+"""What the server counts: for Prometheus, and as a summary for the admin page."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections import Counter as Tally
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Final, Literal, get_args
+
+import msgspec
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    generate_latest,
+)
+
+from chat_server import __version__
+from chat_server.errors import ErrorCode
+from chat_server.log_config import pseudonym
+from memory.messages import MessageStatus, UserId
+from memory.short_term import ShortTermUsage
+
+Stage = Literal[
+    "admit",
+    "embed",
+    "window",
+    "commit",
+    "recall",
+    "first_token",
+    "reply",
+    "commit_reply",
+    "total",
+]
+LimitScope = Literal["user", "global"]
+
+SUMMARY_WINDOW_S: Final = 300.0
+SUMMARY_TURNS: Final = 1_000
+THROTTLED_SHOWN: Final = 100
+THROTTLED_KEPT: Final = 1_000
+"""Beyond these, users that were seldom throttled are forgotten, half of all at a time."""
+
+STAGE_BUCKETS_S: Final = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1),
+    *(0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
+)
+LAG_BUCKETS_S: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+
+
+class RedisUsage(msgspec.Struct, frozen=True, rename="camel"):
+    """``memory_used`` in bytes."""
+
+    active_users: int
+    total_keys: int
+    memory_used: int
+
+
+class MemoryUsage(msgspec.Struct, frozen=True, rename="camel"):
+    """What the two memories say of themselves."""
+
+    redis_usage: RedisUsage
+    chroma_usage: Mapping[str, int]
+
+
+class RateLimiting(msgspec.Struct, frozen=True, rename="camel"):
+    """Rejections since the start; of users, the most throttled, under their pseudonyms."""
+
+    total_throttled: int
+    per_user_throttled: dict[str, int]
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The figures of the admin page.
+
+    ``average_response_time`` (ms, from message to the end of its reply) and ``error_rate`` (0..1,
+    replies that failed or broke off) are over the last 5 minutes, or 1,000 turns if there were
+    more.
+    """
+
+    active_users: int
+    average_response_time: float
+    error_rate: float
+    memory: MemoryUsage
+    rate_limiting: RateLimiting
+    connections: int
+    connected_users: int
+    runs: int
+
+
+class _Turn(msgspec.Struct, frozen=True):
+    ended_s: float
+    took_s: float
+    failed: bool
+
+
+class Metrics:
+    """Counts; one for each server. Not for several threads."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._recent: deque[_Turn] = deque(maxlen=SUMMARY_TURNS)
+        self._throttled = 0
+        self._throttled_users: Tally[UserId] = Tally()
+        self._registry = CollectorRegistry()
+        self._define()
+        ProcessCollector(registry=self._registry)
+
+    def _define(self) -> None:
+        to = self._registry
+        self._connections = Gauge("tandem_connections", "Open WebSockets.", registry=to)
+        self._turns = Counter("tandem_turns", "Ended turns.", ["status"], registry=to)
+        self._stages = Histogram(
+            "tandem_stage_seconds",
+            "Time of a turn's stages.",
+            ["stage"],
+            registry=to,
+            buckets=STAGE_BUCKETS_S,
+        )
+        self._rejections = Counter(
+            "tandem_rate_limit_rejections", "Messages over a limit.", ["scope"], registry=to
+        )
+        self._errors = Counter("tandem_errors", "Errors told to clients.", ["code"], registry=to)
+        self._model_failures = Counter(
+            "tandem_model_failures", "Failures of the language model.", ["code"], registry=to
+        )
+        self._degraded = Counter(
+            "tandem_short_term_degraded",
+            "Operations that went on without Redis.",
+            ["operation"],
+            registry=to,
+        )
+        self._restarts = Counter(
+            "tandem_child_restarts", "Restarts of supervised children.", ["child"], registry=to
+        )
+        self._lag = Histogram(
+            "tandem_event_loop_lag_seconds",
+            "How late the event loop wakes a task that slept.",
+            registry=to,
+            buckets=LAG_BUCKETS_S,
+        )
+        Info("tandem_build", "What runs here.", registry=to).info(
+            {"version": __version__, "python": platform.python_version()}
+        )
+        # Series that are there from the start can be told from series that are missing.
+        for status in get_args(MessageStatus):
+            self._turns.labels(status)
+        for stage in get_args(Stage):
+            self._stages.labels(stage)
+        for scope in get_args(LimitScope):
+            self._rejections.labels(scope)
+
+    def connection_opened(self) -> None:
+        self._connections.inc()
+
+    def connection_closed(self) -> None:
+        self._connections.dec()
+
+    def observe_stage(self, stage: Stage, took_s: float) -> None:
+        self._stages.labels(stage).observe(took_s)
+
+    def turn_ended(self, status: MessageStatus, took_s: float) -> None:
+        """A turn is over, *took_s* after its message came."""
+        self._turns.labels(status).inc()
+        failed = status in {"failed", "interrupted"}
+        self._recent.append(_Turn(self._clock(), took_s, failed))
+
+    def rate_limit_rejected(self, scope: LimitScope, user: UserId) -> None:
+        """A message was over the limit of its *user*, or of all."""
+        self._rejections.labels(scope).inc()
+        self._throttled += 1
+        if scope == "user":
+            self._throttled_users[user] += 1
+            if len(self._throttled_users) > THROTTLED_KEPT:
+                most = self._throttled_users.most_common(THROTTLED_KEPT // 2)
+                self._throttled_users = Tally(dict(most))
+
+    def error_told(self, code: ErrorCode) -> None:
+        self._errors.labels(code).inc()
+
+    def model_failed(self, code: ErrorCode) -> None:
+        self._model_failures.labels(code).inc()
+
+    def short_term_degraded(self, operation: str) -> None:
+        """*operation* went on without Redis; a name from the program, never from a request."""
+        self._degraded.labels(operation).inc()
+
+    def child_restarted(self, child: str) -> None:
+        self._restarts.labels(child).inc()
+
+    def loop_lagged(self, lag_s: float) -> None:
+        """The event loop woke a sleeping task *lag_s* late."""
+        self._lag.observe(max(lag_s, 0.0))
+
+    def render(self) -> tuple[bytes, str]:
+        """Everything in Prometheus's text format, and its content type."""
+        return generate_latest(self._registry), CONTENT_TYPE_LATEST
+
+    def snapshot(
+        self,
+        *,
+        redis: ShortTermUsage,
+        chroma: Mapping[str, int],
+        connections: int,
+        connected_users: int,
+        runs: int,
+    ) -> dict[str, object]:
+        """A ``Summary`` as of now, ready for JSON; what only others know is given."""
+        since_s = self._clock() - SUMMARY_WINDOW_S
+        while self._recent and self._recent[0].ended_s < since_s:
+            self._recent.popleft()
+        turns = len(self._recent)
+        took_s = sum(turn.took_s for turn in self._recent)
+        failed = sum(turn.failed for turn in self._recent)
+        most = self._throttled_users.most_common(THROTTLED_SHOWN)
+        summary = Summary(
+            # Without Redis, those that are connected are all that is known of.
+            active_users=max(redis.active_users, connected_users),
+            average_response_time=round(1000 * took_s / turns, 3) if turns else 0.0,
+            error_rate=failed / turns if turns else 0.0,
+            memory=MemoryUsage(
+                RedisUsage(redis.active_users, redis.total_keys, redis.memory_bytes), chroma
+            ),
+            rate_limiting=RateLimiting(
+                self._throttled, {pseudonym(user): count for user, count in most}
+            ),
+            connections=connections,
+            connected_users=connected_users,
+            runs=runs,
+        )
+        built: dict[str, object] = msgspec.to_builtins(summary)
+        return built
