@@ -98,7 +98,7 @@ def test_memories_stand_oldest_first_with_day_and_speaker() -> None:
         {
             "date": "Thursday, 1 January 1970",
             "from": "you, the assistant",
-            "text": "Noted: Lisbon.",
+            "text": "Lisbon.",
         },
         {"date": "Friday, 2 January 1970", "from": "Ben", "text": "Ada lives abroad."},
         {"date": "Tuesday, 7 May 2024", "from": "the user", "text": "I moved to Porto."},
