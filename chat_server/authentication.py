@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 from itsdangerous import BadData, URLSafeTimedSerializer
+from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
 
 from chat_server.errors import ChatError
@@ -115,28 +116,43 @@ class AdminGuard:
             raise ValueError("an empty admin token would let everybody in")
         self._token = token.encode()
 
-    def admits(self, token: str | None) -> bool:
-        """Whether *token* is the admin's; how long that takes says nothing about a wrong one."""
-        return token is not None and hmac.compare_digest(token.encode(), self._token)
+    def check(self, headers: Headers) -> None:
+        """Let only requests pass that carry the admin token as a bearer token.
+
+        How long that takes says nothing about a wrong one.
+
+        Raises:
+            ChatError: ``not_authenticated``.
+        """
+        given = bearer_token(headers)
+        if given is None or not hmac.compare_digest(given.encode(), self._token):
+            raise ChatError(
+                "not_authenticated", "admin routes need `Authorization: Bearer <admin token>`"
+            )
 
 
-def bearer_token(authorization: str | None) -> str | None:
-    """The token of an ``Authorization: Bearer ...`` header (RFC 6750, section 2.1)."""
-    scheme, _, token = (authorization or "").partition(" ")
+def bearer_token(headers: Headers) -> str | None:
+    """The token of ``Authorization: Bearer ...`` (RFC 6750, section 2.1)."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None
 
 
-def cookie_token(cookies: str | None) -> str | None:
-    """The session token in a ``Cookie`` header."""
-    return cookie_parser(cookies or "").get(COOKIE) or None
+def cookie_token(headers: Headers) -> str | None:
+    """The token in the session cookie; HTTP/2 may send several ``Cookie`` headers."""
+    return cookie_parser("; ".join(headers.getlist("cookie"))).get(COOKIE) or None
 
 
-def session_cookie(token: str, *, secure: bool) -> str:
+def session_token(headers: Headers) -> str | None:
+    """The bearer token if there is one, else the cookie's: what was sent on purpose goes first."""
+    return bearer_token(headers) or cookie_token(headers)
+
+
+def set_cookie(token: str, *, secure: bool) -> str:
     """The value of a ``Set-Cookie`` header; *secure* where the browser came by https."""
     return _cookie(token, SESSION_LIFE_S, secure=secure)
 
 
-def no_session_cookie(*, secure: bool) -> str:
+def clear_cookie(*, secure: bool) -> str:
     """The value of a ``Set-Cookie`` header that makes the browser forget its session."""
     return _cookie("", 0, secure=secure)
 

@@ -40,31 +40,29 @@ NOISY: Final = (
 query strings, where a token may stand (uvicorn does for WebSockets too, in ``uvicorn.error``)."""
 
 
-PROCESS_SALT: Final = secrets.token_bytes(32)
-"""Pseudonyms made with it last as long as the process, and are the same all over it."""
+class Pseudonyms:
+    """Names for users that do not tell who they are, the same for as long as the salt is."""
 
+    def __init__(self, salt: bytes | None = None) -> None:
+        """Without *salt* (at most 64 bytes) the names last as long as this object."""
+        self._salt = secrets.token_bytes(32) if salt is None else salt
 
-def pseudonym(user: str, salt: bytes = PROCESS_SALT) -> str:
-    """A name for *user* that does not tell who it is; *salt* has at most 64 bytes."""
-    digest = hashlib.blake2b(user.encode(errors="surrogatepass"), key=salt)
-    return digest.hexdigest()[:PSEUDONYM_DIGITS]
+    def of(self, user: str) -> str:
+        """*user*'s pseudonym: 10 hexadecimal digits."""
+        digest = hashlib.blake2b(user.encode(errors="surrogatepass"), key=self._salt)
+        return digest.hexdigest()[:PSEUDONYM_DIGITS]
 
-
-def pseudonymiser(salt: bytes = PROCESS_SALT) -> Processor:
-    """A processor: what an event says of ``user`` leaves as a pseudonym."""
-
-    def pseudonymise(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    def pseudonymise(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        """A structlog processor: what an event says of ``user`` leaves as a pseudonym."""
         if event.get("user") is not None:
-            event["user"] = pseudonym(str(event["user"]), salt)
+            event["user"] = self.of(str(event["user"]))
         return event
-
-    return pseudonymise
 
 
 def configure_logging(
+    pseudonyms: Pseudonyms,
     stream: TextIO | None = None,
     environment: Mapping[str, str] | None = None,
-    salt: bytes = PROCESS_SALT,
 ) -> None:
     """Send all events to *stream* (standard error): for people on a terminal, else as JSON lines.
 
@@ -80,7 +78,7 @@ def configure_logging(
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        pseudonymiser(salt),
+        pseudonyms.pseudonymise,
     ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

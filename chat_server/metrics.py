@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final, Literal, get_args
 
+import anyio
 import msgspec
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -23,9 +24,8 @@ from prometheus_client import (
 
 from chat_server import __version__
 from chat_server.errors import ErrorCode
-from chat_server.log_config import pseudonym
+from chat_server.log_config import Pseudonyms
 from memory.messages import MessageStatus, UserId
-from memory.short_term import ShortTermUsage
 
 Stage = Literal[
     "admit",
@@ -42,6 +42,7 @@ LimitScope = Literal["user", "global"]
 
 SUMMARY_WINDOW_S: Final = 300.0
 SUMMARY_TURNS: Final = 1_000
+LAG_INTERVAL_S: Final = 0.5
 THROTTLED_SHOWN: Final = 100
 THROTTLED_KEPT: Final = 1_000
 """Beyond these, users that were seldom throttled are forgotten, half of all at a time."""
@@ -53,18 +54,12 @@ STAGE_BUCKETS_S: Final = (
 LAG_BUCKETS_S: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 
-class RedisUsage(msgspec.Struct, frozen=True, rename="camel"):
-    """``memory_used`` in bytes."""
-
-    active_users: int
-    total_keys: int
-    memory_used: int
-
-
 class MemoryUsage(msgspec.Struct, frozen=True, rename="camel"):
-    """What the two memories say of themselves."""
+    """What the two memories say of themselves: Redis ``activeUsers``, ``totalKeys`` and
+    ``memoryUsed`` (bytes), Chroma ``collections`` and ``records``.
+    """
 
-    redis_usage: RedisUsage
+    redis_usage: Mapping[str, int]
     chroma_usage: Mapping[str, int]
 
 
@@ -89,8 +84,6 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     memory: MemoryUsage
     rate_limiting: RateLimiting
     connections: int
-    connected_users: int
-    runs: int
 
 
 class _Turn(msgspec.Struct, frozen=True):
@@ -102,7 +95,9 @@ class _Turn(msgspec.Struct, frozen=True):
 class Metrics:
     """Counts; one for each server. Not for several threads."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, pseudonyms: Pseudonyms, clock: Callable[[], float] = time.monotonic) -> None:
+        self._pseudonyms = pseudonyms
+        self._open_connections = 0
         self._clock = clock
         self._recent: deque[_Turn] = deque(maxlen=SUMMARY_TURNS)
         self._throttled = 0
@@ -156,17 +151,20 @@ class Metrics:
             self._rejections.labels(scope)
 
     def connection_opened(self) -> None:
-        self._connections.inc()
+        self._open_connections += 1
+        self._connections.set(self._open_connections)
 
     def connection_closed(self) -> None:
-        self._connections.dec()
+        self._open_connections -= 1
+        self._connections.set(self._open_connections)
 
-    def observe_stage(self, stage: Stage, took_s: float) -> None:
+    def stage_took(self, stage: Stage, took_s: float) -> None:
         self._stages.labels(stage).observe(took_s)
 
     def turn_ended(self, status: MessageStatus, took_s: float) -> None:
-        """A turn is over, *took_s* after its message came."""
+        """A turn is over, *took_s* after its message came: its stage ``total``."""
         self._turns.labels(status).inc()
+        self.stage_took("total", took_s)
         failed = status in {"failed", "interrupted"}
         self._recent.append(_Turn(self._clock(), took_s, failed))
 
@@ -193,9 +191,12 @@ class Metrics:
     def child_restarted(self, child: str) -> None:
         self._restarts.labels(child).inc()
 
-    def loop_lagged(self, lag_s: float) -> None:
-        """The event loop woke a sleeping task *lag_s* late."""
-        self._lag.observe(max(lag_s, 0.0))
+    async def watch_event_loop(self) -> None:
+        """Measure the event loop's lag until cancelled, twice a second."""
+        while True:
+            due_s = self._clock() + LAG_INTERVAL_S
+            await anyio.sleep(LAG_INTERVAL_S)
+            self._lag.observe(max(self._clock() - due_s, 0.0))
 
     def render(self) -> tuple[bytes, str]:
         """Everything in Prometheus's text format, and its content type."""
@@ -204,13 +205,11 @@ class Metrics:
     def snapshot(
         self,
         *,
-        redis: ShortTermUsage,
-        chroma: Mapping[str, int],
-        connections: int,
-        connected_users: int,
-        runs: int,
-    ) -> dict[str, object]:
-        """A ``Summary`` as of now, ready for JSON; what only others know is given."""
+        active_users: int,
+        redis_usage: Mapping[str, int],
+        chroma_usage: Mapping[str, int],
+    ) -> Summary:
+        """The summary as of now; what only others know is given."""
         since_s = self._clock() - SUMMARY_WINDOW_S
         while self._recent and self._recent[0].ended_s < since_s:
             self._recent.popleft()
@@ -218,20 +217,14 @@ class Metrics:
         took_s = sum(turn.took_s for turn in self._recent)
         failed = sum(turn.failed for turn in self._recent)
         most = self._throttled_users.most_common(THROTTLED_SHOWN)
-        summary = Summary(
-            # Without Redis, those that are connected are all that is known of.
-            active_users=max(redis.active_users, connected_users),
+        return Summary(
+            active_users=active_users,
             average_response_time=round(1000 * took_s / turns, 3) if turns else 0.0,
             error_rate=failed / turns if turns else 0.0,
-            memory=MemoryUsage(
-                RedisUsage(redis.active_users, redis.total_keys, redis.memory_bytes), chroma
-            ),
+            memory=MemoryUsage(redis_usage=redis_usage, chroma_usage=chroma_usage),
             rate_limiting=RateLimiting(
-                self._throttled, {pseudonym(user): count for user, count in most}
+                total_throttled=self._throttled,
+                per_user_throttled={self._pseudonyms.of(user): count for user, count in most},
             ),
-            connections=connections,
-            connected_users=connected_users,
-            runs=runs,
+            connections=self._open_connections,
         )
-        built: dict[str, object] = msgspec.to_builtins(summary)
-        return built

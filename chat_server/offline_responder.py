@@ -93,7 +93,9 @@ class OfflineResponder:
 
 def _answer(prompt: Prompt) -> str:
     if _is_small_talk(prompt.question):
-        return "Hello! Tell me something, and I will remember it; ask me, and I will look it up."
+        return (
+            "I am here. Tell me something, and I will remember it; ask me, and I will look it up."
+        )
     items = _found(prompt)
     certain = [item for item in items if item.shared_words or item.score >= SURE_SCORE]
     if not _asks(prompt.question):
