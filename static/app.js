@@ -41,6 +41,7 @@ const limits = new Limits((note) => {
   composer.showLimit(note);
   // A countdown that is read aloud each second would talk over everything else.
   if (note.blocked && !wasBlocked) announcer.textContent = note.text;
+  if (!note.blocked && wasBlocked) chat.outbox.limitLifted();
   wasBlocked = note.blocked;
 });
 const conversations = new Conversations(

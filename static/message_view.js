@@ -38,7 +38,7 @@ function unsentNote({ state, error, sent }) {
     return { text: "Will be sent as soon as you can write again", actions: ["edit"] };
   }
   if (state === "waiting") return { text: `${wordsFor(error)} Trying again…`, actions: ["edit"] };
-  return { text: sent ? "Sending…" : "Will be sent once connected" };
+  return { text: sent ? "Sending…" : "Waiting to be sent" };
 }
 
 const LABELS = { retry: "Retry", edit: "Edit", "ask-again": "Ask again" };

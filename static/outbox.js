@@ -111,6 +111,14 @@ export class Outbox {
     return true;
   }
 
+  /** Messages may be sent again, perhaps sooner than was said. */
+  limitLifted() {
+    for (const entry of this.#entries.values()) {
+      if (entry.state === "waiting" && isLimited(entry)) entry.dueMs = 0;
+    }
+    this.#pump();
+  }
+
   /** Sends a failed entry once more; under a new id where its own is taken. */
   retry(id) {
     const entry = this.#entries.get(id);
@@ -138,12 +146,11 @@ export class Outbox {
     const held = new Set();
     let nextMs = Infinity;
     for (const entry of this.#connected ? this.#own() : []) {
-      const limited = entry.error?.code === "rate_limited";
       if (entry.state === "failed" || held.has(entry.conversation)) continue;
       if (entry.dueMs <= Date.now()) this.#dispatch(entry);
       if (entry.state === "waiting") held.add(entry.conversation);
       nextMs = Math.min(nextMs, entry.dueMs);
-      if (limited && entry.state === "waiting") break;
+      if (entry.state === "waiting" && isLimited(entry)) break;
     }
     if (nextMs < Infinity) {
       this.#timer = setTimeout(() => this.#pump(), Math.max(0, nextMs - Date.now()));
@@ -168,4 +175,8 @@ export class Outbox {
   #keep(entry) {
     writeStored(PREFIX + entry.id, entry);
   }
+}
+
+function isLimited(entry) {
+  return entry.error?.code === "rate_limited";
 }

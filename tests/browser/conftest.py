@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    ViewportSize,
+    sync_playwright,
+)
 
 from tests.browser.fake_server import FakeServer
 
@@ -21,6 +30,7 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 PATIENCE_MS = 10_000
+Scheme = Literal["light", "dark"]
 
 
 @pytest.fixture(scope="package")
@@ -57,11 +67,12 @@ def complaints() -> Iterator[list[str]]:
 
 
 @pytest.fixture
-def context(chromium: Browser, complaints: list[str]) -> Iterator[BrowserContext]:
-    opened = chromium.new_context()
-    _listen(opened, complaints)
-    yield opened
-    opened.close()
+def context(
+    chromium: Browser, complaints: list[str], server: FakeServer
+) -> Iterator[BrowserContext]:
+    """A browser of its own; it goes before *server* does."""
+    with new_context(chromium, complaints) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -75,6 +86,19 @@ def connected(page: Page, url: str) -> Page:
     page.goto(url)
     page.locator("html[data-connection=online]").wait_for()
     return page
+
+
+@contextlib.contextmanager
+def new_context(
+    chromium: Browser, complaints: list[str], *, width: int = 1200, scheme: Scheme = "light"
+) -> Iterator[BrowserContext]:
+    size = ViewportSize(width=width, height=800)
+    context = chromium.new_context(viewport=size, color_scheme=scheme)
+    _listen(context, complaints)
+    try:
+        yield context
+    finally:
+        context.close()
 
 
 def _listen(context: BrowserContext, complaints: list[str]) -> None:
@@ -91,5 +115,3 @@ def _listen(context: BrowserContext, complaints: list[str]) -> None:
 
 def _is_network(text: str) -> bool:
     return text.startswith(("WebSocket connection to", "Failed to load resource"))
-
-
