@@ -4,30 +4,17 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
+import msgspec
 import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from chat_server.authentication import bearer_token
-from chat_server.errors import ChatError
 from chat_server.http_routes import json_response, state_of
 from memory.errors import MemoryFault
 from memory.short_term import ShortTermUsage
 
 log = structlog.get_logger(__name__)
-
-
-def require_admin(request: Request) -> None:
-    """Refuse who does not carry the admin token.
-
-    Raises:
-        ChatError: ``not_authenticated``.
-    """
-    if not state_of(request)["admin"].admits(bearer_token(request.headers.get("authorization"))):
-        raise ChatError(
-            "not_authenticated", "admin routes need `Authorization: Bearer <admin token>`"
-        )
 
 
 def is_local(request: Request) -> bool:
@@ -42,8 +29,8 @@ def is_local(request: Request) -> bool:
 
 async def admin_metrics(request: Request) -> Response:
     """Figures for people and dashboards, as JSON."""
-    require_admin(request)
     state = state_of(request)
+    state["admin"].check(request.headers)
     memory = state["memory"]
     try:
         redis = await memory.short_term.usage()
@@ -55,20 +42,28 @@ async def admin_metrics(request: Request) -> Response:
     except MemoryFault as fault:
         log.warning("admin.chroma_not_read", reason=str(fault))
         chroma = {}
-    body = state["metrics"].snapshot(
-        redis=redis,
-        chroma=chroma,
-        connections=len(state["connections"]),
-        connected_users=state["fanout"].users,
-        runs=len(state["runs"]),
+    summary = state["metrics"].snapshot(
+        active_users=redis.active_users,
+        redis_usage={
+            "activeUsers": redis.active_users,
+            "totalKeys": redis.total_keys,
+            "memoryUsed": redis.memory_bytes,
+        },
+        chroma_usage=chroma,
     )
-    return json_response({**body, "readiness": state["readiness"].report()})
+    beside = {
+        "connectedUsers": state["fanout"].users,
+        "runningReplies": len(state["runs"]),
+        "hotMemory": memory.hot.figures(),
+        "readiness": state["readiness"].report(),
+    }
+    return json_response({**msgspec.to_builtins(summary), **beside})
 
 
 async def prometheus(request: Request) -> Response:
     """Figures for Prometheus; open on the machine itself, with the admin token elsewhere."""
     if not is_local(request):
-        require_admin(request)
+        state_of(request)["admin"].check(request.headers)
     body, content_type = state_of(request)["metrics"].render()
     return Response(body, media_type=content_type)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from slowapi import Limiter
 from slowapi.errors import RateLimitExceeded
@@ -63,24 +63,21 @@ def create_app(settings: Settings, open_services: OpenServices) -> Starlette:
 
 def answer_chat_error(_request: Request, error: Exception) -> Response:
     """What a handler raised for the client."""
-    assert isinstance(error, ChatError)
-    return error_response(error)
+    return error_response(cast("ChatError", error))
 
 
 def answer_memory_fault(_request: Request, fault: Exception) -> Response:
     """What storage did wrong, in the client's words."""
-    assert isinstance(fault, MemoryFault)
     if isinstance(fault, StoreUnavailable):  # these routes read
         return error_response(
             ChatError("not_ready", "the store cannot be read just now", retry_after_ms=1000)
         )
-    return error_response(told(fault))
+    return error_response(told(cast("MemoryFault", fault)))
 
 
 def answer_rate_limit(_request: Request, error: Exception) -> Response:
-    """Too many HTTP requests, with the time after which there is room."""
-    assert isinstance(error, RateLimitExceeded)
-    window_s = error.limit.limit.get_expiry()
+    """Too many HTTP requests, with the time after which there is room for certain."""
+    window_s = cast("RateLimitExceeded", error).limit.limit.get_expiry()
     return error_response(
         ChatError("rate_limited", "too many requests", retry_after_ms=window_s * 1000)
     )

@@ -175,7 +175,7 @@ def origin_allowed(origin: str | None, host: str | None, allowed_origins: Iterab
     if asking is None:
         return False
     scheme = asking[0]
-    return asking == _origin(f"{scheme}://{host}") or any(
+    return asking == _origin(f"{scheme}://{host or ''}") or any(
         asking == _origin(allowed) for allowed in allowed_origins
     )
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from chat_server.app import create_app
-from chat_server.log_config import configure_logging
+from chat_server.log_config import Pseudonyms, configure_logging
 from chat_server.server import PortInUse, TandemServer, bind
 from chat_server.services import model_folder, open_services
 from chat_server.settings import ConfigError, Settings, load_settings
@@ -56,11 +57,13 @@ def serve(
     """
     try:
         settings = _settings(config, host, port)
-        configure_logging()
+        pseudonyms = Pseudonyms()
+        configure_logging(pseudonyms)
         with hold(settings.data_dir):
             _prepare_model(settings)
             listener = bind(settings.server.host, settings.server.port)
-            server = TandemServer(create_app(settings, open_services), settings)
+            opener = partial(open_services, pseudonyms=pseudonyms)
+            server = TandemServer(create_app(settings, opener), settings)
             server.run(sockets=[listener])
     except (ConfigError, MemoryFault, PortInUse) as reason:
         raise SystemExit(f"tandem: {reason}") from reason
@@ -70,9 +73,7 @@ def serve(
 
 def _settings(config: Path | None, host: str | None, port: int | None) -> Settings:
     settings = load_settings(config)
-    given = {
-        name: value for name, value in (("host", host), ("port", port)) if value is not None
-    }
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     if not given:
         return settings
     return settings.model_copy(update={"server": settings.server.model_copy(update=given)})
@@ -80,12 +81,13 @@ def _settings(config: Path | None, host: str | None, port: int | None) -> Settin
 
 def _prepare_model(settings: Settings) -> None:
     """Make sure that the embedding model lies there, whole; made once, in a process of its own,
-    because that needs torch, which the server never loads."""
+    because that needs torch, which the server never loads.
+    """
     if settings.embedding.backend != "onnx":
         return
     folder = model_folder(settings)
     if not folder.exists():
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603  # our own interpreter and module
             [sys.executable, "-m", "memory", "prepare", "--to", str(folder)], check=False
         )
         if done.returncode != 0:

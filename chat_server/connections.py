@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import anyio
+
 from chat_server.errors import ChatError
 from chat_server.events import GoAway, encode_event
 from chat_server.metrics import Metrics
@@ -17,17 +19,23 @@ class Connections:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._outboxes: set[Outbox] = set()
+        self._none = anyio.Event()
+        self._none.set()
         self.draining = False
 
     @contextmanager
     def opened(self, outbox: Outbox) -> Iterator[None]:
         """Count a connection while the context lasts."""
         self._outboxes.add(outbox)
+        if self._none.is_set():
+            self._none = anyio.Event()
         self._metrics.connection_opened()
         try:
             yield
         finally:
             self._outboxes.discard(outbox)
+            if not self._outboxes:
+                self._none.set()
             self._metrics.connection_closed()
 
     def announce_end(self, deadline_s: float) -> None:
@@ -41,6 +49,11 @@ class Connections:
         """Close every connection with 4400, after what it still has to be told."""
         for outbox in list(self._outboxes):
             outbox.close(ChatError("shutting_down", "the server restarts; reconnect"))
+
+    async def wait_none(self) -> None:
+        """Return once no connection is left."""
+        while self._outboxes:
+            await self._none.wait()
 
     def __len__(self) -> int:
         return len(self._outboxes)

@@ -41,43 +41,54 @@ ErrorCode = Literal[
 
 class ErrorKind(NamedTuple):
     """What follows from a code: worth trying again, the HTTP status, and the WebSocket close code
-    where the connection ends with it (44xx: come back; 45xx: do not)."""
+    where the connection ends with it (44xx: come back; 45xx: do not).
+    """
 
     retryable: bool
     status: int
     close: int | None = None
 
 
+def _final(status: int, close: int | None = None) -> ErrorKind:
+    """The same request will fail again."""
+    return ErrorKind(retryable=False, status=status, close=close)
+
+
+def _passing(status: int, close: int | None = None) -> ErrorKind:
+    """The same request can succeed later."""
+    return ErrorKind(retryable=True, status=status, close=close)
+
+
 ERRORS: Final[dict[ErrorCode, ErrorKind]] = {
-    "bad_frame": ErrorKind(False, 400, 4500),
-    "bad_request": ErrorKind(False, 400),
-    "empty_text": ErrorKind(False, 400),
-    "text_too_long": ErrorKind(False, 413),
-    "not_authenticated": ErrorKind(False, 401, 4501),
-    "forbidden": ErrorKind(False, 403, 4503),
-    "unsupported_version": ErrorKind(False, 400, 4505),
-    "no_hello": ErrorKind(False, 408, 4507),
-    "no_pong": ErrorKind(True, 408, 4412),
-    "slow_client": ErrorKind(True, 408, 4408),
-    "not_found": ErrorKind(False, 404),
-    "unknown_conversation": ErrorKind(False, 404),
-    "unknown_parent": ErrorKind(False, 404),
-    "unknown_run": ErrorKind(False, 404),
-    "id_conflict": ErrorKind(False, 409),
-    "rate_limited": ErrorKind(True, 429),
-    "busy": ErrorKind(True, 409),
-    "not_stored": ErrorKind(True, 503),
-    "store_unknown": ErrorKind(True, 503),
-    "store_busy": ErrorKind(True, 503),
-    "not_ready": ErrorKind(True, 503),
-    "shutting_down": ErrorKind(True, 503, 4400),
-    "model_unauthorized": ErrorKind(False, 502),
-    "model_rate_limited": ErrorKind(True, 502),
-    "model_unavailable": ErrorKind(True, 502),
-    "model_timeout": ErrorKind(True, 504),
-    "model_interrupted": ErrorKind(True, 502),
-    "model_refused": ErrorKind(False, 502),
-    "internal": ErrorKind(True, 500, 4411),
+    "bad_frame": _final(400, 4500),
+    "bad_request": _final(400),
+    "empty_text": _final(400),
+    "text_too_long": _final(413),
+    "not_authenticated": _final(401, 4501),
+    "forbidden": _final(403, 4503),
+    "unsupported_version": _final(400, 4505),
+    "no_hello": _final(408, 4507),
+    "no_pong": _passing(408, 4412),
+    "slow_client": _passing(408, 4408),
+    "not_found": _final(404),
+    "unknown_conversation": _final(404),
+    "unknown_parent": _final(404),
+    "unknown_run": _final(404),
+    "id_conflict": _final(409),
+    "rate_limited": _passing(429),
+    "busy": _passing(409),
+    "not_stored": _passing(503),
+    "store_unknown": _passing(503),
+    "store_busy": _passing(503),
+    "not_ready": _passing(503),
+    "shutting_down": _passing(503, 4400),
+    "model_unauthorized": _final(502),
+    "model_rate_limited": _passing(502),
+    "model_unavailable": _passing(502),
+    "model_timeout": _passing(504),
+    "model_interrupted": _passing(502),
+    "model_refused": _final(502),
+    "internal": _passing(500, 4411),
 }
 
 

@@ -11,12 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from chat_server.authentication import (
-    Identity,
-    bearer_token,
-    cookie_token,
-    session_cookie,
-)
+from chat_server.authentication import Identity, session_token, set_cookie
 from chat_server.errors import ERRORS, ChatError
 from chat_server.events import (
     WireConversation,
@@ -51,20 +46,13 @@ def state_of(request: Request) -> State:
     return cast("State", request.state)
 
 
-def given_token(request: Request) -> str | None:
-    """The session token of a request: ``Authorization: Bearer``, else the cookie."""
-    return bearer_token(request.headers.get("authorization")) or cookie_token(
-        request.headers.get("cookie")
-    )
-
-
 def identify(request: Request) -> Identity:
     """Who asks.
 
     Raises:
         ChatError: ``not_authenticated``.
     """
-    token = given_token(request)
+    token = session_token(request.headers)
     if token is None:
         raise ChatError("not_authenticated", "no session; POST /api/session gives one")
     return state_of(request)["authenticator"].identify(token)
@@ -117,12 +105,12 @@ async def session(request: Request) -> Response:
     silently become a stranger. Without the cookie or header a new guest begins.
     """
     authenticator = state_of(request)["authenticator"]
-    token = given_token(request)
+    token = session_token(request.headers)
     identity = authenticator.identify(token) if token else authenticator.new_guest()
     fresh = authenticator.token(identity)
     response = json_response(SessionBody(fresh, identity.user))
     secure = request.url.scheme == "https"
-    response.headers["Set-Cookie"] = session_cookie(fresh, secure=secure)
+    response.headers["Set-Cookie"] = set_cookie(fresh, secure=secure)
     return response
 
 

@@ -17,7 +17,7 @@ from chat_server.settings import ConfigError
 
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 PSEUDONYM_DIGITS: Final = 10
-"""40 bits tell a million users apart, but for a few, and cannot be undone without the salt."""
+"""40 bits: two of a million users share one with odds of about a third."""
 
 NOISY: Final = (
     "aiohttp",

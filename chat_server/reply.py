@@ -133,7 +133,8 @@ class Reply:
 
     async def _window_now(self) -> Window:
         """The window of a run that had to wait: with what was said meanwhile, and without the
-        questions that still wait for their own reply."""
+        questions that still wait for their own reply.
+        """
         run = self._run
         waiting = {other.question.id for other in run.lane.runs}
         window = await self._desk.memory.rebuild_window(

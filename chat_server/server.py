@@ -19,6 +19,10 @@ INTERRUPT_WITHIN_S = 5.0
 """What interrupted replies may take to be stored, before the connections are closed."""
 
 
+CLOSE_WITHIN_S = 3.0
+"""What connections may take to write what waits, and to close."""
+
+
 class PortInUse(Exception):
     """The address cannot be listened on."""
 
@@ -95,6 +99,5 @@ class TandemServer(uvicorn.Server):
             with anyio.move_on_after(INTERRUPT_WITHIN_S):
                 await runs.wait_idle()
         connections.close_all()
-        with anyio.move_on_after(1.0):
-            while len(connections):
-                await anyio.sleep(0.01)
+        with anyio.move_on_after(CLOSE_WITHIN_S):
+            await connections.wait_none()

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final
 
-import anyio
 import structlog
 from anyio import create_task_group
 from anyio.abc import TaskGroup
@@ -18,6 +15,7 @@ from anyio.abc import TaskGroup
 from chat_server.authentication import AdminGuard, Authenticator
 from chat_server.connections import Connections
 from chat_server.fanout import Fanout
+from chat_server.log_config import Pseudonyms
 from chat_server.metrics import Metrics
 from chat_server.offline_responder import OfflineResponder
 from chat_server.openai_model import OpenAIReplyModel
@@ -31,11 +29,12 @@ from chat_server.settings import Settings
 from chat_server.state import State
 from chat_server.supervision import supervise
 from chat_server.turn import Turns
-from memory.child_process import ChildProcess
+from memory.child_process import ChildProcess, ChildSpec
 from memory.chroma import ChromaLongTermMemory
 from memory.chroma_process import ChromaProcess
 from memory.dual_memory import DualMemory
 from memory.embedding import Embedder
+from memory.errors import ChildFailed
 from memory.hot import open_hot_memories
 from memory.onnx_embedder import OnnxEmbedder
 from memory.placement import make_placement
@@ -46,8 +45,6 @@ from memory.short_term_breaker import ShortTermBreaker
 from memory.torch_embedder import TorchEmbedder
 
 log = structlog.get_logger(__name__)
-
-LAG_EVERY_S: Final = 0.5
 
 
 def model_folder(settings: Settings) -> Path:
@@ -69,74 +66,57 @@ def short_term_policy(settings: Settings) -> ShortTermPolicy:
 
 
 @asynccontextmanager
-async def open_services(settings: Settings) -> AsyncIterator[State]:
+async def open_services(
+    settings: Settings, pseudonyms: Pseudonyms | None = None
+) -> AsyncIterator[State]:
     """Open everything in the order of need; it is closed in reverse.
 
     Returns before the children serve: ``/readyz`` and the log say when they do. What goes on at
-    the end of the context is cancelled, turns first, stores last.
+    the end of the context is cancelled, turns first, stores last. *pseudonyms* are the ones of
+    the log, so that figures and log lines of a user can be told to belong together.
     """
-    metrics = Metrics()
+    metrics = Metrics(pseudonyms or Pseudonyms())
     async with AsyncExitStack() as stack:
-        background = await stack.enter_async_context(cancelled_at_end())
         embedder = open_embedder(settings)
         stack.push_async_callback(embedder.aclose)
+        long_term, chroma = await open_long_term(settings, embedder, metrics, stack)
+        short_term, redis = await open_short_term(settings, metrics, stack)
+        readiness = Readiness([chroma, redis])
+        background = await stack.enter_async_context(cancelled_at_end())
+        for part in readiness.parts:
+            background.start_soon(supervise, f"watch {part.name}", partial(readiness.watch, part))
+        background.start_soon(supervise, "event loop lag", metrics.watch_event_loop)
 
-        long_term = await open_long_term(settings, embedder, stack)
-        breaker = await open_short_term(settings, stack, metrics)
-        hot = await stack.enter_async_context(
-            open_hot_memories(
-                long_term,
-                hot_messages=settings.recall.hot_messages,
-                hot_bytes=settings.recall.hot_bytes,
-            )
-        )
-        memory = DualMemory(
-            long_term,
-            breaker,
-            embedder,
-            hot,
-            window_messages=settings.redis.window_messages,
-        )
-        writing_behind = await stack.enter_async_context(cancelled_at_end())
-        writing_behind.start_soon(supervise, "conversations", memory.conversations.run)
-
+        memory = await open_memory(settings, long_term, short_term, embedder, stack)
         model, fallback = open_model(settings)
         stack.push_async_callback(model.aclose)
-        fanout, runs = Fanout(), Runs()
-        limiter = RateLimiter(breaker, short_term_policy(settings))
         desk = Desk(
             memory=memory,
             model=model,
             fallback=fallback,
-            runs=runs,
-            fanout=fanout,
+            runs=Runs(),
+            fanout=Fanout(),
             metrics=metrics,
             system_prompt=settings.model.system_prompt,
             context_tokens=settings.recall.context_tokens,
             max_results=settings.recall.max_results,
         )
-        readiness = Readiness(
-            [
-                Part("chroma", long_term.ping, essential=True),
-                Part("redis", breaker.ping, essential=False),
-            ]
+        limiter = RateLimiter(short_term, short_term_policy(settings))
+        turns = Turns(
+            desk,
+            limiter,
+            tasks=await stack.enter_async_context(cancelled_at_end()),
+            max_text_bytes=settings.server.max_text_bytes,
         )
-        for part in readiness.parts:
-            background.start_soon(supervise, f"watch {part.name}", partial(readiness.watch, part))
-        background.start_soon(supervise, "loop lag", partial(watch_lag, metrics))
-
-        turn_tasks = await stack.enter_async_context(cancelled_at_end())
         yield State(
             settings=settings,
             authenticator=open_authenticator(settings),
             admin=open_admin(settings),
             memory=memory,
             limiter=limiter,
-            turns=Turns(
-                desk, limiter, tasks=turn_tasks, max_text_bytes=settings.server.max_text_bytes
-            ),
-            runs=runs,
-            fanout=fanout,
+            turns=turns,
+            runs=desk.runs,
+            fanout=desk.fanout,
             connections=Connections(metrics),
             readiness=readiness,
             metrics=metrics,
@@ -151,6 +131,27 @@ async def cancelled_at_end() -> AsyncIterator[TaskGroup]:
         tasks.cancel_scope.cancel()
 
 
+async def start_child(spec: ChildSpec, metrics: Metrics, stack: AsyncExitStack) -> ChildProcess:
+    """Start and watch a child; it is stopped when *stack* closes."""
+    child = ChildProcess(spec, on_restart=metrics.child_restarted)
+    tasks = await stack.enter_async_context(cancelled_at_end())
+    tasks.start_soon(supervise, spec.name, child.run)
+    return child
+
+
+def part(
+    name: str, child: ChildProcess | None, ping: Callable[[], Awaitable[None]], *, essential: bool
+) -> Part:
+    """A part that is ready when its child runs, if it has one, and its server answers."""
+
+    async def check() -> None:
+        if child is not None and child.state != "ready":
+            raise ChildFailed(f"the private {name} is {child.state}: {child.reason}")
+        await ping()
+
+    return Part(name, check, essential=essential)
+
+
 def open_embedder(settings: Settings) -> Embedder:
     """The embedder of ``[embedding]``; the heavy one is imported by its backend only."""
     if settings.embedding.backend == "torch":
@@ -159,21 +160,22 @@ def open_embedder(settings: Settings) -> Embedder:
 
 
 async def open_long_term(
-    settings: Settings, embedder: Embedder, stack: AsyncExitStack
-) -> ChromaLongTermMemory:
+    settings: Settings, embedder: Embedder, metrics: Metrics, stack: AsyncExitStack
+) -> tuple[ChromaLongTermMemory, Part]:
     """Chroma: the server of ``chroma.url``, else a child of this process."""
-    placement = make_placement(
-        settings.chroma.placement,
-        prefix=settings.chroma.collection_prefix,
-        shards=settings.chroma.shards,
-    )
-    own = None if settings.chroma.url else ChromaProcess(settings.data_dir)
-    if own is not None:
-        children = await stack.enter_async_context(cancelled_at_end())
-        children.start_soon(supervise, "chroma", ChildProcess(own).run)
+    address: str | Callable[[], str] = settings.chroma.url
+    child = None
+    if not settings.chroma.url:
+        own = ChromaProcess(settings.data_dir)
+        child = await start_child(own, metrics, stack)
+        address = lambda: own.url  # noqa: E731  # it may come back on another port
     long_term = ChromaLongTermMemory(
-        settings.chroma.url if own is None else lambda: own.url,
-        placement,
+        address,
+        make_placement(
+            settings.chroma.placement,
+            prefix=settings.chroma.collection_prefix,
+            shards=settings.chroma.shards,
+        ),
         fingerprint=embedder.fingerprint,
         dimension=embedder.dimension,
         timeout_s=settings.chroma.timeout_s,
@@ -181,18 +183,18 @@ async def open_long_term(
     stack.push_async_callback(long_term.aclose)
     writing = await stack.enter_async_context(cancelled_at_end())
     await writing.start(long_term.run)
-    return long_term
+    return long_term, part("chroma", child, long_term.ping, essential=True)
 
 
 async def open_short_term(
-    settings: Settings, stack: AsyncExitStack, metrics: Metrics
-) -> ShortTermBreaker:
+    settings: Settings, metrics: Metrics, stack: AsyncExitStack
+) -> tuple[ShortTermBreaker, Part]:
     """Redis: the server of ``redis.url``, else a child of this process."""
     url = settings.redis.url
+    child = None
     if not url:
         own = RedisProcess(settings.data_dir)
-        children = await stack.enter_async_context(cancelled_at_end())
-        children.start_soon(supervise, "redis", ChildProcess(own).run)
+        child = await start_child(own, metrics, stack)
         url = own.url
     short_term = RedisShortTermMemory.open(
         url,
@@ -201,7 +203,31 @@ async def open_short_term(
         timeout_s=settings.redis.timeout_s,
     )
     stack.push_async_callback(short_term.aclose)
-    return ShortTermBreaker(short_term, on_failure=metrics.short_term_degraded)
+    breaker = ShortTermBreaker(short_term, on_failure=metrics.short_term_degraded)
+    return breaker, part("redis", child, breaker.ping, essential=False)
+
+
+async def open_memory(
+    settings: Settings,
+    long_term: ChromaLongTermMemory,
+    short_term: ShortTermBreaker,
+    embedder: Embedder,
+    stack: AsyncExitStack,
+) -> DualMemory:
+    """Both memories in tandem, with what is kept in RAM and what is written behind."""
+    hot = await stack.enter_async_context(
+        open_hot_memories(
+            long_term,
+            hot_messages=settings.recall.hot_messages,
+            hot_bytes=settings.recall.hot_bytes,
+        )
+    )
+    memory = DualMemory(
+        long_term, short_term, embedder, hot, window_messages=settings.redis.window_messages
+    )
+    writing_behind = await stack.enter_async_context(cancelled_at_end())
+    writing_behind.start_soon(supervise, "conversations", memory.conversations.run)
+    return memory
 
 
 def open_model(settings: Settings) -> tuple[ReplyModel, ReplyModel]:
@@ -228,11 +254,3 @@ def open_admin(settings: Settings) -> AdminGuard:
     if not settings.auth.admin_token.get_secret_value():
         log.info("admin.token_kept", file=str(settings.data_dir / "secrets" / "admin-token"))
     return AdminGuard(token)
-
-
-async def watch_lag(metrics: Metrics) -> None:
-    """Measure how late the event loop is, twice a second."""
-    while True:
-        begun = time.perf_counter()
-        await anyio.sleep(LAG_EVERY_S)
-        metrics.loop_lagged(time.perf_counter() - begun - LAG_EVERY_S)

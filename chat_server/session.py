@@ -99,7 +99,7 @@ class ChatSession:
             raise ChatError(
                 "unsupported_version", f"this server speaks version {VERSION}", field="v"
             )
-        token = hello.token or cookie_token(self._socket.headers.get("cookie"))
+        token = hello.token or cookie_token(self._socket.headers)
         if token is None:
             raise ChatError(
                 "not_authenticated",
@@ -145,9 +145,7 @@ class ChatSession:
             ),
         )
 
-    async def _read_frames(
-        self, sends: MemoryObjectSendStream[Send], identity: Identity
-    ) -> None:
+    async def _read_frames(self, sends: MemoryObjectSendStream[Send], identity: Identity) -> None:
         """Handle what the client sends until it leaves."""
         while True:
             try:

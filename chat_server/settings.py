@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -33,10 +33,14 @@ class ConfigError(Exception):
 
 
 class Section(BaseModel):
+    """A table of the configuration file; an unknown key is an error."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ServerSettings(Section):
+    """``[server]``: where it listens, and what it takes in."""
+
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     workers: int = Field(1, ge=1, le=1, description="server processes; this version runs one")
@@ -56,6 +60,8 @@ class ServerSettings(Section):
 
 
 class RedisSettings(Section):
+    """``[redis]``: short-term memory."""
+
     url: str = Field("", description='Redis to use; "" starts a private one')
     key_prefix: str = Field("chat:", min_length=1, description="begins every key")
     ttl_active_s: int = Field(86_400, ge=1, description="life of an active user's windows")
@@ -68,6 +74,8 @@ class RedisSettings(Section):
 
 
 class ChromaSettings(Section):
+    """``[chroma]``: long-term memory."""
+
     url: str = Field("", description='Chroma server to use; "" starts a private one')
     collection_prefix: str = Field(
         "user_", pattern=r"^[a-z0-9][a-z0-9_-]{0,30}$", description="begins every collection's name"
@@ -80,6 +88,8 @@ class ChromaSettings(Section):
 
 
 class LimitSettings(Section):
+    """``[limits]``: how much may be sent."""
+
     per_user: int = Field(30, ge=1, le=10_000, description="messages of one user per window")
     global_: int = Field(10_000, ge=1, alias="global", description="messages of all per window")
     window_s: int = Field(60, ge=1, le=86_400, description="length of the window")
@@ -89,6 +99,8 @@ class LimitSettings(Section):
 
 
 class RecallSettings(Section):
+    """``[recall]``: what is remembered for a reply."""
+
     max_results: int = Field(5, ge=0, le=50, description="memories that go into a prompt")
     hot_messages: int = Field(2_000, ge=10, description="newest messages of a user kept in RAM")
     hot_bytes: int = Field(200_000_000, ge=1_000_000, description="RAM for all users' memories")
@@ -98,6 +110,8 @@ class RecallSettings(Section):
 
 
 class EmbeddingSettings(Section):
+    """``[embedding]``: what turns texts into vectors."""
+
     model: str = Field(
         "all-MiniLM-L6-v2", min_length=1, description="sentence-transformers model, name or folder"
     )
@@ -106,8 +120,16 @@ class EmbeddingSettings(Section):
     )
     threads: int = Field(1, ge=1, le=16, description="texts embedded at the same time")
 
+    @model_validator(mode="after")
+    def _is_served(self) -> Self:
+        if self.backend == "onnx" and self.model.rpartition("/")[2] != "all-MiniLM-L6-v2":
+            raise ValueError('backend "onnx" serves all-MiniLM-L6-v2 only; take "torch"')
+        return self
+
 
 class ModelSettings(Section):
+    """``[model]``: what writes replies."""
+
     name: str = Field("gpt-4o-mini", min_length=1, description="language model for replies")
     base_url: str = Field(
         "", description='OpenAI-compatible server; "": OPENAI_BASE_URL, or OpenAI with a key'
@@ -124,7 +146,9 @@ class ModelSettings(Section):
 
 
 class AuthSettings(Section):
-    guests: bool = Field(True, description="whether anybody may start a session")
+    """``[auth]``: who may come in."""
+
+    guests: bool = Field(default=True, description="whether anybody may start a session")
     secret: SecretStr = Field(
         SecretStr(""), description="signs sessions; made at first start where none is given"
     )
@@ -167,10 +191,10 @@ def load_settings(path: Path | None = None) -> Settings:
         def settings_customise_sources(
             cls,
             settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
+            init_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # pydantic's signature
             env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # likewise
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # likewise
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             return env_settings, TomlConfigSettingsSource(settings_cls, file)
 

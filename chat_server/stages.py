@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Literal
 
-from chat_server.metrics import Metrics
-
-Stage = Literal[
-    "admit", "embed", "window", "commit", "recall", "first_token", "reply", "commit_reply", "total"
-]
+from chat_server.metrics import Metrics, Stage
 
 
 class Stages:
@@ -29,7 +24,8 @@ class Stages:
     def took(self, stage: Stage, seconds: float) -> None:
         """Note a stage that ran beside the others."""
         self.ms[stage] = round(seconds * 1000, 2)
-        self._metrics.observe_stage(stage, seconds)
+        if stage != "total":  # counted when the turn ends
+            self._metrics.stage_took(stage, seconds)
 
     @property
     def elapsed_s(self) -> float:

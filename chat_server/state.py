@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TypedDict
 
 from chat_server.authentication import AdminGuard, Authenticator
+from chat_server.connections import Connections
 from chat_server.fanout import Fanout
 from chat_server.metrics import Metrics
 from chat_server.rate_limit import RateLimiter
 from chat_server.readiness import Readiness
 from chat_server.runs import Runs
-from chat_server.connections import Connections
 from chat_server.settings import Settings
 from chat_server.turn import Turns
 from memory.dual_memory import DualMemory

@@ -26,8 +26,9 @@ from chat_server.events import (
 )
 from chat_server.protocol import Send, check_text
 from chat_server.rate_limit import RateLimiter
+from chat_server.rate_limited import RateLimited
 from chat_server.reply import Asked, Desk, Reply
-from chat_server.runs import Lane, Run, Runs
+from chat_server.runs import Lane, Run
 from chat_server.stages import Stages
 from memory.errors import IdConflict, MemoryFault
 from memory.messages import (
@@ -97,12 +98,13 @@ class Turns:
         """Begin to load *user*'s memories, so that the first message finds them ready."""
         self._tasks.start_soon(self._memory.warm, user, name="warm")
 
-    async def _turn(
-        self, send: Send, identity: Identity, answer: Answer, outcome: Outcome
-    ) -> None:
+    async def _turn(self, send: Send, identity: Identity, answer: Answer, outcome: Outcome) -> None:
         """The boundary of one turn: whatever goes wrong ends this turn only, and is told."""
         try:
             await self._accept(send, identity, answer)
+        except RateLimited as error:
+            self._metrics.rate_limit_rejected(error.scope, identity.user)
+            outcome.error = error
         except ChatError as error:
             outcome.error = error
         except MemoryFault as fault:
@@ -158,9 +160,7 @@ class Turns:
             await self._memory.append_window(stored.message, vector, active=admission.active)
             if placed.branched:
                 window = Window((*placed.window.messages, stored.message))
-                await self._memory.keep_window(
-                    user, conversation, window, active=admission.active
-                )
+                await self._memory.keep_window(user, conversation, window, active=admission.active)
 
     async def _answer_again(
         self,
@@ -209,9 +209,7 @@ class Turns:
                 user, conversation, admission.window, active=admission.active
             )
         if lane.head is not None and window.head != lane.head:
-            window = await self._memory.rebuild_window(
-                user, conversation, active=admission.active
-            )
+            window = await self._memory.rebuild_window(user, conversation, active=admission.active)
         head = lane.head or window.head
         if send.parent is None or (head is not None and send.parent == head.id):
             return Placed(window, head, branched=False)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
@@ -73,7 +74,14 @@ class ChildProcess:
     so ``run`` belongs into the main thread. It inherits no descriptors and no secrets.
     """
 
-    def __init__(self, spec: ChildSpec, times: ChildTimes | None = None) -> None:
+    def __init__(
+        self,
+        spec: ChildSpec,
+        times: ChildTimes | None = None,
+        *,
+        on_restart: Callable[[str], None] = lambda _name: None,
+    ) -> None:
+        """*on_restart* is called with the child's name before each start but the first."""
         self._spec = spec
         self._times = times or ChildTimes()
         self._state: ChildState = "starting"
@@ -83,6 +91,7 @@ class ChildProcess:
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._ready_at: float | None = None
         self._restarts = 0
+        self._on_restart = on_restart
 
     @property
     def name(self) -> str:
@@ -144,6 +153,7 @@ class ChildProcess:
                 await anyio.sleep(delay_s)
                 delay_s = min(2 * delay_s, self._times.longest_delay_s)
                 self._restarts += 1
+                self._on_restart(self.name)
         finally:
             self._become("stopped", "the server is stopping")
 

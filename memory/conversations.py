@@ -70,9 +70,7 @@ class ConversationDirectory:
         """
         known = await self.find(message.user, message.conversation)
         if known is not None:
-            changed = msgspec.structs.replace(
-                known, head=message.id, updated_at=message.timestamp
-            )
+            changed = msgspec.structs.replace(known, head=message.id, updated_at=message.timestamp)
             await self._long_term.save_conversation(changed)
             self._remember(changed)
 

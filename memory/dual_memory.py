@@ -160,4 +160,3 @@ class DualMemory:
 
     def _is_distrusted(self, key: tuple[UserId, ConversationId]) -> bool:
         return self._distrust_all or key in self._distrusted
-

@@ -85,9 +85,7 @@ class LongTermMemory(Protocol):
         """
         ...
 
-    async def newest(
-        self, user: UserId, *, limit: int, before: str | None = None
-    ) -> StoredPage:
+    async def newest(self, user: UserId, *, limit: int, before: str | None = None) -> StoredPage:
         """At most *limit* of *user*'s messages over all conversations, newest first."""
         ...
 
@@ -97,9 +95,7 @@ class LongTermMemory(Protocol):
         """At most *limit* of *user*'s conversations, last updated first."""
         ...
 
-    async def conversation(
-        self, user: UserId, conversation: ConversationId
-    ) -> Conversation | None:
+    async def conversation(self, user: UserId, conversation: ConversationId) -> Conversation | None:
         """*user*'s conversation with that id."""
         ...
 

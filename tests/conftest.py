@@ -20,6 +20,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """With ``CI`` set, a skipped test is a failure: there, everything that should run can."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     skipped = len(reporter.stats.get("skipped", [])) if reporter else 0
-    if skipped and os.environ.get("CI"):
+    if reporter and skipped and os.environ.get("CI"):
         reporter.write_line(f"CI: {skipped} skipped tests are failures here", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

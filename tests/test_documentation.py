@@ -28,7 +28,7 @@ def known_keys() -> dict[str, tuple[object, str]]:
         section = field.annotation
         if isinstance(section, type) and issubclass(section, Section):
             for key, inner in section.model_fields.items():
-                default = inner.get_default(call_default_factory=True)  # type: ignore[call-overload]  # pydantic's overloads want the validated data, which no factory here takes
+                default = inner.get_default(call_default_factory=True)
                 known[f"{name}.{inner.alias or key}"] = (default, inner.description or "")
         else:
             known[name] = (field.default, field.description or "")
@@ -88,9 +88,7 @@ def test_the_examples_of_the_protocol_can_be_read() -> None:
     text = (ROOT / "docs" / "protocol.md").read_text()
     examples = re.findall(r"^```json\n(.*?)\n```$", text, re.MULTILINE | re.DOTALL)
     frames = {str(kind.__struct_config__.tag) for kind in protocol.ClientFrame.__subclasses__()}
-    sent = {
-        str(kind.__struct_config__.tag): kind for kind in events.ServerEvent.__subclasses__()
-    }
+    sent = {str(kind.__struct_config__.tag): kind for kind in events.ServerEvent.__subclasses__()}
     seen: set[str] = set()
     for example in examples:
         kind = msgspec.json.decode(example)["type"]
@@ -109,4 +107,6 @@ def test_every_direct_dependency_is_explained_with_its_licence() -> None:
         names = re.findall(r"^([A-Za-z0-9-]+)==", direct, re.MULTILINE)
         assert names
         for name in names:
-            assert re.search(rf"^\| {re.escape(name)} \| [^|]+ \| [^|]+ \|$", text, re.MULTILINE), name
+            assert re.search(rf"^\| {re.escape(name)} \| [^|]+ \| [^|]+ \|$", text, re.MULTILINE), (
+                name
+            )

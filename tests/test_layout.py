@@ -14,9 +14,9 @@ MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 LONGEST = 300
 NO_NOUNS = ("utils", "helpers", "common", "base", "manager", "misc")
 TOP_LEVEL = {
-    "chat_server", "memory", "tests", "static", "bench", "docs", ".ci", "Procfile", "requirements.txt",
-    "requirements-dev.txt", "config.toml", "pyproject.toml", "Makefile", "README.md", "CHANGELOG.md",
-    "LICENSE", ".gitignore", ".gitattributes",
+    "chat_server", "memory", "tests", "static", "bench", "docs", ".ci", "Procfile",
+    "requirements.txt", "requirements-dev.txt", "config.toml", "pyproject.toml", "Makefile",
+    "README.md", "CHANGELOG.md", "LICENSE", ".gitignore", ".gitattributes",
 }  # fmt: skip
 BOUNDARIES = {
     "chat_server/reply.py",  # one reply
@@ -68,7 +68,11 @@ def test_everything_is_caught_only_at_the_stated_boundaries(path: Path) -> None:
 def test_no_task_is_without_an_owner(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            assert node.func.attr not in {"create_task", "ensure_future", "run_coroutine_threadsafe"}
+            assert node.func.attr not in {
+                "create_task",
+                "ensure_future",
+                "run_coroutine_threadsafe",
+            }
 
 
 def test_the_top_level_holds_what_belongs_there() -> None:

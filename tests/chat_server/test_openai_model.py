@@ -73,7 +73,7 @@ async def told(model: OpenAIReplyModel) -> tuple[str, ReplyEnd | ModelFailed]:
 
 async def until(fact: Callable[[], bool]) -> None:
     with anyio.fail_after(10):
-        while not fact():  # noqa: ASYNC110 - the facts come from another thread
+        while not fact():
             await anyio.sleep(0.01)
 
 

@@ -61,9 +61,7 @@ class Bot:
         for frame in self.frames:
             if frame["type"] == "run.done" and frame["run"] == run:
                 return frame
-        return await self.until(
-            lambda frame: frame["type"] == "run.done" and frame["run"] == run
-        )
+        return await self.until(lambda frame: frame["type"] == "run.done" and frame["run"] == run)
 
     def streamed(self, run: str) -> str:
         """The text that the deltas of *run* add up to; each must fit the one before."""

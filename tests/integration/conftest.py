@@ -22,18 +22,16 @@ def data_dir(tmp_path: Path, prepared_model_folder: Path) -> Path:
 
 
 @pytest.fixture
-def stub() -> Iterator[StubModel]:
-    """A stub model server, running."""
-    model = StubModel()
-    with model.running() as base_url:
-        model.base_url = base_url
-        yield model
+def stub() -> StubModel:
+    """The stub model; ``model_environment`` runs it."""
+    return StubModel()
 
 
 @pytest.fixture
-def model_environment(stub: StubModel) -> dict[str, str]:
-    """Environment of a server that uses the stub."""
-    return {"OPENAI_BASE_URL": stub.base_url, "OPENAI_API_KEY": "test-key"}
+def model_environment(stub: StubModel) -> Iterator[dict[str, str]]:
+    """Environment of a server that uses the running stub."""
+    with stub.running() as base_url:
+        yield {"OPENAI_BASE_URL": base_url, "OPENAI_API_KEY": "test-key"}
 
 
 @pytest.fixture

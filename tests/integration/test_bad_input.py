@@ -16,8 +16,6 @@ from tests.integration.running_server import RunningServer
 pytestmark = [pytest.mark.redis, pytest.mark.chroma, pytest.mark.model_files]
 
 
-
-
 async def first_answer(url: str, *frames: str | bytes) -> tuple[dict[str, Any] | None, int]:
     """What a fresh connection is told for *frames*, and the close code that follows."""
     async with connect(url.replace("http", "ws", 1) + "/ws", max_size=None) as socket:
@@ -49,8 +47,16 @@ async def test_bad_frames_are_refused_by_field_and_the_socket_stays_open(
         ('{"type": "send", "id": "' + "x" * 65 + '", "text": "x"}', "bad_frame", "id"),
         ('{"type": "send", "id": "a"}', "bad_frame", "text"),
         ('{"type": "send", "id": "a", "text": 7}', "bad_frame", "text"),
-        ('{"type": "send", "id": "a", "text": "x", "conversation": "../x"}', "bad_frame", "conversation"),
-        ('{"type": "send", "id": "a", "text": "x", "options": {"memory": 1}}', "bad_frame", "options.memory"),
+        (
+            '{"type": "send", "id": "a", "text": "x", "conversation": "../x"}',
+            "bad_frame",
+            "conversation",
+        ),
+        (
+            '{"type": "send", "id": "a", "text": "x", "options": {"memory": 1}}',
+            "bad_frame",
+            "options.memory",
+        ),
         ('{"type": "send", "id": "a", "text": ""}', "empty_text", "text"),
         ('{"type": "send", "id": "a", "text": " \\n\\t "}', "empty_text", "text"),
         (json.dumps({"type": "send", "id": "a", "text": "é" * 6001}), "text_too_long", "text"),

@@ -65,14 +65,17 @@ async def test_chat_goes_on_while_redis_is_killed_and_hung(
             os.kill(hung, signal.SIGCONT)
         await client.ask("Message at the end.", conversation="tough")
     said = [said["content"] for said in stub.requests[-1].messages if said["role"] == "user"]
-    assert said[-6:] == [
-        "Message one.",
-        "Message while away 0.",
-        "Message while away 1.",
-        "Message while away 2.",
-        "Message while hung.",
-        "Message at the end.",
-    ][-len(said) :]
+    assert (
+        said[-6:]
+        == [
+            "Message one.",
+            "Message while away 0.",
+            "Message while away 1.",
+            "Message while away 2.",
+            "Message while hung.",
+            "Message at the end.",
+        ][-len(said) :]
+    )
 
 
 async def retry_until_accepted(client: Bot, text: str, message: str) -> Frame:
@@ -140,7 +143,7 @@ async def test_chroma_killed_during_a_stream_costs_neither_the_reply_nor_the_que
     ],
 )
 async def test_a_failing_model_is_told_clearly_and_costs_no_question(
-    server: RunningServer, stub: StubModel, kind: Kind, code: str, retryable: bool
+    server: RunningServer, stub: StubModel, kind: Kind, code: str, *, retryable: bool
 ) -> None:
     token = server.session()
     message = token_hex(8)

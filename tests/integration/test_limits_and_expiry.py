@@ -34,7 +34,9 @@ async def test_the_limit_says_when_it_frees_and_then_it_does(
             }
             for n in range(3):
                 await client.ask(f"Message {n}")
-            left = [frame["user"]["remaining"] for frame in client.frames if frame["type"] == "limits"]
+            left = [
+                frame["user"]["remaining"] for frame in client.frames if frame["type"] == "limits"
+            ]
             assert left == [2, 1, 0]
             refused = await client.say("One too many.", id="late")
             assert (refused["code"], refused["retryable"]) == ("rate_limited", True)
@@ -73,7 +75,7 @@ async def test_a_window_lasts_an_hour_for_who_was_away_and_a_day_for_who_is_acti
 
             (seen,) = store.keys("chat:*last_active")
             two_hours_us = 7_200 * 1_000_000
-            store.set(seen, int(store.get(seen)) - two_hours_us, keepttl=True)
+            store.decrby(seen, two_hours_us)
             await client.ask("Back after two hours.", conversation="life")
             returns_active = active_within_s > 7_200
             expected = 86_400 if returns_active else 3_600

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 from pathlib import Path
 
 import anyio
@@ -180,7 +181,7 @@ async def test_messages_sent_during_a_reply_wait_their_turn_and_four_may_wait(
     assert [event["status"] for event in done] == ["completed"] * 5
     stored = server.get("/api/conversations/queue/messages", token).json()["messages"]
     assert len(stored) == 10
-    for before, after in zip(stored, stored[1:], strict=False):
+    for before, after in pairwise(stored):
         assert after["parent"] == before["id"], "the conversation stays one line"
     assert len({said["id"] for said in stored}) == 10
     assert [request.messages[-1]["content"] for request in stub.requests] == [
@@ -262,9 +263,7 @@ async def test_the_parent_of_a_message_may_be_chosen(
     async with bot(server.url, token) as client:
         await ask_twice(client)
         first_reply = next(frame for frame in client.frames if frame["type"] == "run.done")
-        await client.ask(
-            "Is it cheap?", conversation="car", parent=first_reply["message"]["id"]
-        )
+        await client.ask("Is it cheap?", conversation="car", parent=first_reply["message"]["id"])
         await client.ask("Thanks.", conversation="car")
         refused = await client.say("Lost?", conversation="car", parent="nowhere")
         assert (refused["code"], refused["field"]) == ("unknown_parent", "parent")

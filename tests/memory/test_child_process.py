@@ -60,7 +60,7 @@ async def running(
 
 async def until(fact: Callable[[], bool]) -> None:
     with anyio.fail_after(20):
-        while not fact():  # noqa: ASYNC110  # processes are watched from outside
+        while not fact():  # processes are watched from outside
             await anyio.sleep(0.01)
 
 

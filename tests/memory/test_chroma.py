@@ -4,15 +4,13 @@ import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
-import chromadb
 import pytest
-from chromadb.api import AsyncClientAPI
-from chromadb.config import Settings
+from chromadb.api.models.AsyncCollection import AsyncCollection
 
 from memory import chroma_collections
 from memory.chroma import ChromaLongTermMemory
 from memory.chroma_client import ChromaClient
-from memory.chroma_process import HOST, ChromaProcess
+from memory.chroma_process import ChromaProcess
 from memory.errors import CorruptRecord, StoreUnavailable
 from memory.placement import PerUser, Placement, Sharded
 from memory.records import message_record
@@ -34,7 +32,7 @@ pytestmark = pytest.mark.chroma
 PLACEMENTS: dict[str, Placement] = {
     "one shard": Sharded("one_"),
     "three shards": Sharded("three_", 3),
-    "per user": PerUser("user_"),
+    "per user": PerUser("own_"),
 }
 
 
@@ -45,11 +43,15 @@ async def chroma(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chro
 
 
 @pytest.fixture
-async def vendor(chroma: ChromaProcess) -> AsyncClientAPI:
-    """Chroma's own client, to do what we would not."""
-    return await chromadb.AsyncHttpClient(
-        HOST, chroma.port, settings=Settings(anonymized_telemetry=False)
-    )
+async def vendor(chroma: ChromaProcess) -> AsyncIterator[ChromaClient]:
+    """The client itself, to do what long-term memory would not."""
+    client = ChromaClient(chroma.url, timeout_s=20)
+    yield client
+    await client.aclose()
+
+
+async def raw(vendor: ChromaClient, name: str) -> AsyncCollection:
+    return AsyncCollection(vendor, await vendor.get_collection(name), embedding_function=None)
 
 
 class TestContract(LongTermContract):
@@ -102,12 +104,12 @@ async def test_users_are_not_looked_for_where_another_layout_has_not_put_them(
 
 
 async def test_a_users_own_collection_is_checked_for_its_owner(
-    chroma: ChromaProcess, vendor: AsyncClientAPI
+    chroma: ChromaProcess, vendor: ChromaClient
 ) -> None:
     placement, user = PerUser("owner_"), somebody()
     async with opened(chroma.url, placement) as memory:
         await store(memory, [said(user)])
-    collection = await vendor.get_collection(placement.shelf(user).name, embedding_function=None)
+    collection = await raw(vendor, placement.shelf(user).name)
     await collection.modify(metadata={**collection.metadata, "owner": "eve"})
     async with opened(chroma.url, placement) as memory:
         with pytest.raises(StoreUnavailable, match="marked as another's"):
@@ -125,7 +127,7 @@ async def test_reading_makes_no_collections(chroma: ChromaProcess) -> None:
 
 
 async def test_collections_that_vanished_are_made_again(
-    chroma: ChromaProcess, vendor: AsyncClientAPI
+    chroma: ChromaProcess, vendor: ChromaClient
 ) -> None:
     placement, message = Sharded("vanished_"), said(somebody())
     async with opened(chroma.url, placement) as memory:
@@ -141,16 +143,14 @@ async def test_collections_that_vanished_are_made_again(
     ("field", "value"), [("user_id", "eve"), ("type", "system"), ("parent", None), ("depth", 1.5)]
 )
 async def test_a_record_that_we_did_not_write_is_not_believed(
-    chroma: ChromaProcess, vendor: AsyncClientAPI, field: str, value: Any
+    chroma: ChromaProcess, vendor: ChromaClient, field: str, value: Any
 ) -> None:
     placement, first = Sharded("corrupt_"), said(somebody())
     async with opened(chroma.url, placement) as memory:
         await store(memory, [first])
         record = message_record(said(first.user, after=first))
         metadata: dict[str, Any] = {**record.metadata, field: value}
-        collection = await vendor.get_collection(
-            placement.shelf(first.user).name, embedding_function=None
-        )
+        collection = await raw(vendor, placement.shelf(first.user).name)
         await collection.add(
             ids=record.id,
             embeddings=vector_of(first).tolist(),

@@ -37,7 +37,7 @@ async def kill(child: ChildProcess) -> None:
     restarts = child.restarts
     os.kill(child.pid, signal.SIGKILL)
     with anyio.fail_after(30):
-        while child.restarts == restarts:  # noqa: ASYNC110  # seen from outside
+        while child.restarts == restarts:  # seen from outside
             await anyio.sleep(0.01)
         await child.wait_ready(30)
 

@@ -213,7 +213,7 @@ async def test_after_a_restart_of_the_server_it_goes_on(world: RedisWorld) -> No
     restarts = world.child.restarts
     os.kill(world.child.pid, signal.SIGKILL)
     with anyio.fail_after(20):
-        while world.child.restarts == restarts or world.child.state != "ready":  # noqa: ASYNC110  # seen from outside
+        while world.child.restarts == restarts or world.child.state != "ready":  # seen from outside
             await anyio.sleep(0.01)
     assert await window_of(memory) is None
     await memory.replace(ANN, TEA, line(2), active=True)

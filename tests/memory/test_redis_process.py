@@ -75,7 +75,7 @@ async def test_after_a_kill_it_serves_again_at_the_same_address(short_path: Path
         assert child.pid is not None
         os.kill(child.pid, signal.SIGKILL)
         with anyio.fail_after(20):
-            while child.restarts == 0:  # noqa: ASYNC110  # seen from outside
+            while child.restarts == 0:  # seen from outside
                 await anyio.sleep(0.01)
             await child.wait_ready(20)
         assert await process.answers()
