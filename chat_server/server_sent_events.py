@@ -34,6 +34,8 @@ class EventReader:
         Raises:
             EventTooLong: this reader cannot be used any further.
         """
+        if not chunk:
+            return []
         if self._after_cr and chunk.startswith(b"\n"):
             chunk = chunk[1:]
         self._after_cr = chunk.endswith(b"\r")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chat_server.server_sent_events import MAX_EVENT_BYTES, EventReader, EventTooLong
@@ -24,6 +24,7 @@ def test_data_is_read_whatever_ends_the_lines() -> None:
 
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=12))
+@example(cuts=[60, 60])  # an empty chunk between the halves of a line break
 def test_where_the_bytes_are_cut_makes_no_difference(cuts: list[int]) -> None:
     reader = EventReader()
     edges = [0, *sorted(cuts), len(STREAM)]
