@@ -200,7 +200,7 @@ async def search(request: Request) -> Response:
     return json_response(SearchBody(found.items, "relevant", found.took_ms, found.partial))
 
 
-async def missing(_request: Request) -> Response:
+async def missing(request: Request) -> Response:  # noqa: ARG001  # slowapi wants the name
     """No such path below ``/api``."""
     raise ChatError("not_found", "no such path")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -14,9 +15,18 @@ from memory.errors import MemoryFault
 log = structlog.get_logger(__name__)
 
 CHECK_EVERY_S: Final = 2.0
-CHECK_UNREADY_EVERY_S: Final = 0.05
+CHECK_STARTING_EVERY_S: Final = 0.05
+CHECK_LOST_EVERY_S: Final = 0.2
+QUIET_START_S: Final = 1.0
+"""A part that is still starting is no news before that."""
 
 PartState = Literal["ok", "starting", "lost"]
+
+PAUSES_S: Final[dict[PartState, float]] = {
+    "ok": CHECK_EVERY_S,
+    "starting": CHECK_STARTING_EVERY_S,
+    "lost": CHECK_LOST_EVERY_S,
+}
 
 
 @dataclass(slots=True)
@@ -32,6 +42,9 @@ class Part:
     essential: bool
     state: PartState = "starting"
     reason: str = ""
+    since: float = field(default_factory=time.monotonic)
+    told: str = ""
+    """The reason that the log has."""
 
 
 @dataclass(slots=True)
@@ -69,25 +82,25 @@ class Readiness:
             await self._check(part)
             if self.ready and not self.became_ready.is_set():
                 self.became_ready.set()
-            await anyio.sleep(CHECK_EVERY_S if part.state == "ok" else self._pause_s(part))
-
-    @staticmethod
-    def _pause_s(part: Part) -> float:
-        return CHECK_UNREADY_EVERY_S if part.state == "starting" else CHECK_UNREADY_EVERY_S * 4
+            await anyio.sleep(PAUSES_S[part.state])
 
     async def _check(self, part: Part) -> None:
-        before = part.state, part.reason
         try:
             await part.check()
         except MemoryFault as fault:
             part.reason = str(fault)
             if part.state == "ok":
-                part.state = "lost"
+                part.state, part.since = "lost", time.monotonic()
+            self._tell_unready(part)
         else:
-            part.state, part.reason = "ok", ""
-        if (part.state, part.reason) == before:
-            return
-        if part.state == "ok":
-            log.info("part.ready", part=part.name)
-        else:
+            if part.state != "ok":
+                log.info("part.ready", part=part.name)
+            part.state, part.reason, part.told = "ok", "", ""
+
+    @staticmethod
+    def _tell_unready(part: Part) -> None:
+        """Say why, once for each reason."""
+        waiting_s = time.monotonic() - part.since
+        if part.reason != part.told and (part.state == "lost" or waiting_s > QUIET_START_S):
+            part.told = part.reason
             log.warning("part.not_ready", part=part.name, state=part.state, reason=part.reason)

@@ -80,10 +80,11 @@ class TandemServer(uvicorn.Server):
 
     async def _say_when_ready(self) -> None:
         state: State = self._app.state.services
-        await state["readiness"].became_ready.wait()
         host, port = self.servers[0].sockets[0].getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        log.info("server.ready", address=f"http://{shown}:{port}")
+        address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        log.info("server.listening", address=address)
+        await state["readiness"].became_ready.wait()
+        log.info("server.ready", address=address)
 
     async def _drain(self, state: State) -> None:
         """Let running replies end within ``drain_s``; the rest keeps what it has said."""

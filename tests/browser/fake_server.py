@@ -105,11 +105,11 @@ class FakeServer:
     def _app(self) -> Starlette:
         routes = [
             Route("/", self._index),
-            Mount("/static", StaticFiles(directory=STATIC)),
             Route("/api/session", self._session, methods=["POST"]),
             Route("/api/conversations", self._conversations),
             Route("/api/conversations/{id}/messages", self._messages),
             WebSocketRoute("/ws", self._socket_of),
+            Mount("/", StaticFiles(directory=STATIC)),
         ]
         return Starlette(routes=routes, lifespan=self._lifespan)
 

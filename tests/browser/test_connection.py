@@ -137,7 +137,7 @@ def test_a_limit_counts_down_and_then_the_message_goes(page: Page, server: FakeS
 def test_the_last_messages_of_a_limit_are_counted(page: Page, server: FakeServer) -> None:
     user = {"limit": 30, "remaining": 2, "reset_ms": 30_000}
     server.say({"type": "limits", "user": user})
-    expect(page.locator("#limit-note")).to_contain_text("2 messages left for the next")
+    expect(page.locator("#limit-note")).to_contain_text("2 messages left, one more in")
     expect(page.locator("#limit-note")).not_to_have_class("blocked")
 
 

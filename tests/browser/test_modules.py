@@ -25,7 +25,7 @@ def modules(chromium: Browser) -> Iterator[Page]:
 
 
 GAP_AND_OVERLAP = """async () => {
-    const { Run } = await import("/static/run.js");
+    const { Run } = await import("/run.js");
     const run = new Run("r", 1);
     const seen = [
         run.applyDelta(0, "a🎉"), run.applyDelta(2, "b"), run.applyDelta(1, "🎉bc"),
@@ -36,7 +36,7 @@ GAP_AND_OVERLAP = """async () => {
 }"""
 
 SHORTER_READ = """async () => {
-    const { Run } = await import("/static/run.js");
+    const { Run } = await import("/run.js");
     const run = new Run("r", 1);
     run.applyDelta(0, "longer");
     run.catchUp("long");
@@ -44,7 +44,7 @@ SHORTER_READ = """async () => {
 }"""
 
 MERGED = """async () => {
-    const { Thread } = await import("/static/thread.js");
+    const { Thread } = await import("/thread.js");
     const message = (id) => ({ id, role: "user", text: id });
     const thread = new Thread("c");
     thread.prepend([message("1"), message("2"), message("3")], "1");
@@ -56,7 +56,7 @@ MERGED = """async () => {
 }"""
 
 NOT_CONTIGUOUS = """async () => {
-    const { Thread } = await import("/static/thread.js");
+    const { Thread } = await import("/thread.js");
     const message = (id) => ({ id, role: "user", text: id });
     const thread = new Thread("c");
     thread.prepend([message("1")], null);
@@ -65,7 +65,7 @@ NOT_CONTIGUOUS = """async () => {
 }"""
 
 SETTLED = """async () => {
-    const { Runs } = await import("/static/runs.js");
+    const { Runs } = await import("/runs.js");
     const runs = new Runs();
     runs.begin("ended unseen", { conversation: "c" });
     runs.begin("elsewhere", { conversation: "d" });
@@ -79,25 +79,25 @@ SETTLED = """async () => {
 }"""
 
 PAUSES = """async () => {
-    const { pauseMs } = await import("/static/connection.js");
+    const { pauseMs } = await import("/connection.js");
     return [pauseMs(0, 0), pauseMs(0, 1), pauseMs(3, 0), pauseMs(3, 1), pauseMs(50, 1)];
 }"""
 
 ULIDS = """async () => {
-    const { newUlid } = await import("/static/ulid.js");
+    const { newUlid } = await import("/ulid.js");
     const many = Array.from({ length: 500 }, () => newUlid());
     return [newUlid(0), newUlid(1_700_000_000_000), ...many];
 }"""
 
 RENDERED = """async (text) => {
-    const { renderMarkdown } = await import("/static/markdown.js");
+    const { renderMarkdown } = await import("/markdown.js");
     const container = document.createElement("div");
     renderMarkdown(container, text);
     return container.innerHTML;
 }"""
 
 KEPT_WHILE_GROWING = """async () => {
-    const { renderMarkdown } = await import("/static/markdown.js");
+    const { renderMarkdown } = await import("/markdown.js");
     const container = document.createElement("div");
     renderMarkdown(container, "one\\n\\n```\\nco");
     const first = container.firstElementChild;
