@@ -186,8 +186,11 @@ export class Chat {
   }
 
   #refused(frame) {
+    // What ended a reply comes again with run.done, and what ends a connection as its close code.
+    if (frame.run || !frame.re) return;
     if (frame.code === "rate_limited") this.#hooks.onLimited(frame.retry_after_ms ?? 1000);
-    if (frame.re && this.outbox.rejected(frame.re, frame)) return;
+    if (this.outbox.rejected(frame.re, frame)) return;
+    for (const run of this.liveRuns()) run.stopping = false;
     if (frame.code === "unknown_run") this.reread();
     else this.#hooks.onFault(frame);
   }
@@ -218,26 +221,10 @@ export class Chat {
 
   #done(frame) {
     const run = this.#runs.end(frame.run);
-    const thread = this.#threadOf(run, frame.message);
+    const thread = this.#threads.get(frame.conversation);
     if (thread === undefined) return;
-    const told = frame.message ?? { role: "assistant", text: run?.text ?? "" };
-    const reply = {
-      id: `run:${frame.run}`,
-      timestamp: Date.now() / 1000,
-      reply_to: run?.question,
-      memories: run?.memories ?? [],
-      error: frame.error,
-      ...told,
-      status: frame.status ?? told.status,
-      model: told.model ?? frame.model,
-    };
+    const reply = { memories: run?.memories ?? [], error: frame.error, ...frame.message };
     thread.add(reply, `run:${frame.run}`);
     if (thread === this.thread) this.#hooks.onReply(reply);
-  }
-
-  #threadOf(run, message) {
-    if (run?.conversation) return this.#threads.get(run.conversation);
-    const question = message && questionOf(message);
-    return [...this.#threads.values()].find((thread) => thread.has(question));
   }
 }

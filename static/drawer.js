@@ -17,6 +17,10 @@ export class Drawer {
     this.#veil = veil;
     button.addEventListener("click", () => this.#set(true));
     veil.addEventListener("click", () => this.close());
+    // Also the conversation that is open already: whoever chose it wants to see it.
+    drawer.addEventListener("click", (event) => {
+      if (event.target.closest("a") !== null) this.close();
+    });
     drawer.addEventListener("keydown", (event) => {
       if (event.key === "Escape") this.close();
     });

@@ -1,4 +1,7 @@
-/** How many messages may still be sent, and when again. */
+/**
+ * How many messages may still be sent, and when again. A limit's `reset_ms` is the time until one
+ * more is free.
+ */
 
 const TICK_MS = 250;
 /** The count is shown when a tenth of the limit is left, or this many messages. */
@@ -18,7 +21,7 @@ export function noteFor({ user, global, nowMs }) {
   }
   const seconds = Math.ceil((user.resetAtMs - nowMs) / 1000);
   const messages = user.remaining === 1 ? "1 message" : `${user.remaining} messages`;
-  return { blocked: false, text: `${messages} left for the next ${seconds} s` };
+  return { blocked: false, text: `${messages} left, one more in ${seconds} s` };
 }
 
 export class Limits {

@@ -8,25 +8,30 @@ import { renderMarkdown } from "./markdown.js";
 import { Remembered } from "./remembered.js";
 
 const OFFLINE_MODEL = "offline";
+const FROM_MEMORY = "Answered from memory: no language model available";
 
 /** What stands under a message besides its time: {text, tone, actions}; null for nothing. */
 function noteFor(item) {
   if (item.entry) return unsentNote(item.entry);
   if (item.live) return item.stopping ? { text: "Stopping…" } : null;
+  if (item.status === "failed" || item.error) return failedNote(item);
   if (item.status === "stopped") return { text: "Stopped" };
   if (item.status === "interrupted") return { text: "Interrupted before it was finished" };
-  if (item.status === "failed") return failedNote(item);
-  if (item.role === "assistant" && item.model === OFFLINE_MODEL) {
-    return { text: "Answered from memory: no language model available", tone: "memory" };
-  }
-  return null;
+  return isFromMemory(item) ? { text: FROM_MEMORY, tone: "memory" } : null;
 }
 
-function failedNote({ error, isLast }) {
-  const text = error ? wordsFor(error) : "This reply could not be finished.";
+/** A reply that no language model wrote, because there is none or because it failed. */
+function isFromMemory({ role, model, text }) {
+  return role === "assistant" && model === OFFLINE_MODEL && text !== "";
+}
+
+function failedNote(item) {
+  const { error, isLast } = item;
+  const rest = isFromMemory(item) ? FROM_MEMORY : "";
+  const text = error ? `${wordsFor(error)} ${rest}` : rest || "This reply could not be finished.";
   // Only the newest can be asked again: anywhere else the answer would stand out of place.
   const again = isLast && (error?.retryable ?? true);
-  return { text, tone: "fault", actions: again ? ["ask-again"] : [] };
+  return { text, tone: error || rest === "" ? "fault" : "memory", actions: again ? ["ask-again"] : [] };
 }
 
 function unsentNote({ state, error, sent }) {

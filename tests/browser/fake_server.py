@@ -244,7 +244,8 @@ class FakeServer:
         conversation.add(message)
         del user.runs[run.id]
         done: Json = {"type": "run.done", "run": run.id, "status": status, "message": message}
-        done |= {"chars": len(run.text), "model": run.reply.model}
+        done |= {"conversation": run.conversation, "model": run.reply.model}
+        done |= {"chars": len(run.text)}
         await self._tell(user, done | ({"error": run.reply.error} if run.reply.error else {}))
         await self._tell(user, {"type": "limits"} | self.script.limits)
 

@@ -164,6 +164,19 @@ def test_a_failed_reply_says_why_and_can_be_asked_again(page: Page, server: Fake
     assert [frame["text"] for frame in server.sent()] == ["Why?", "Why?"]
 
 
+def test_a_reply_from_memory_says_why_the_model_did_not_write_it(
+    page: Page, server: FakeServer
+) -> None:
+    error: Json = {"code": "model_unavailable", "message": "down", "retryable": True}
+    reply = Reply(pieces=("You said so.",), status="failed", error=error, model="offline")
+    server.script.replies.append(reply)
+    write(page, "What did I say?")
+    note = page.locator(".reply .note")
+    expect(note).to_contain_text("could not be reached. Answered from memory")
+    page.reload()
+    expect(note).to_contain_text("Answered from memory")
+
+
 def test_conversations_are_listed_and_opened(page: Page, server: FakeServer) -> None:
     write(page, "First chat")
     expect(replies(page)).to_have_text("All right.")
