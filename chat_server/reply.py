@@ -153,7 +153,7 @@ class Reply:
                 run.user,
                 run.question.text,
                 asked.vector,
-                limit=self._desk.max_results,
+                limit=2 * self._desk.max_results,  # what repeats the window's words is dropped
                 exclude={said.id for said in asked.window.messages} | {run.question.id},
                 version=asked.version,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 
 import anyio
@@ -64,6 +65,13 @@ class TandemServer(uvicorn.Server):
         )
         self._app = app
         self._drain_s = settings.server.drain_s
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until a signal; an orderly end is an end without a signal's exit code."""
+        # uvicorn restores these handlers at its end and raises the signal once more.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda _number, _frame: None)
+        super().run(sockets)
 
     async def main_loop(self) -> None:
         async with create_task_group() as tasks:

@@ -116,6 +116,8 @@ class RunningServer:
                 self.process.kill()
                 self.process.wait()
             self._reader.join(5)
+            if self.process.stdout is not None:
+                self.process.stdout.close()
 
 
 @contextmanager
