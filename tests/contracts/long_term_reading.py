@@ -55,7 +55,7 @@ class ReadingContract:
         assert await memory.latest(user, TEA, limit=1_000) == messages
         assert await memory.latest(user, TEA, limit=0) == []
 
-    @pytest.mark.parametrize("length", [1, 16, 49, 64, 65, 80, 81, 161, 400])
+    @pytest.mark.parametrize("length", [1, 16, 49, 64, 65, 80, 81, 161, 400, 560])
     async def test_the_end_of_a_conversation_of_any_length_is_found(
         self, memory: LongTermMemory, user: UserId, length: int
     ) -> None:
