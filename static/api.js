@@ -19,8 +19,8 @@ async function request(path, options = {}) {
   let body;
   try {
     response = await fetch(new URL(path, document.baseURI), {
-      ...options,
       credentials: "same-origin",
+      ...options,
       signal: AbortSignal.timeout(TIMEOUT_MS),
     });
     body = await response.json();
@@ -43,6 +43,17 @@ function query(parameters) {
 /** Starts a session, or continues the one that the cookie names: {token, user}. */
 export function openSession() {
   return request("api/session", { method: "POST" });
+}
+
+/**
+ * Starts a session as somebody new, whatever the cookie says. The server refuses a cookie that it
+ * does not know rather than make its owner a stranger, and scripts cannot remove it: so the new
+ * session is asked for without the cookie, and then shown to the server to get its own.
+ */
+export async function startSession() {
+  const { token } = await request("api/session", { method: "POST", credentials: "omit" });
+  const headers = { Authorization: `Bearer ${token}` };
+  return request("api/session", { method: "POST", headers });
 }
 
 /** A page of conversations, latest first: {conversations, before}. */

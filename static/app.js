@@ -1,6 +1,6 @@
 /** The page put together: elements, their objects, and who tells whom. */
 
-import { openSession } from "./api.js";
+import { openSession, startSession } from "./api.js";
 import { Chat } from "./chat.js";
 import { Composer } from "./composer.js";
 import { Connection } from "./connection.js";
@@ -13,6 +13,7 @@ import { Status } from "./status.js";
 import { Theme } from "./theme.js";
 import { Transcript } from "./transcript.js";
 
+const NEW_CHAT = "#/";
 const byId = (id) => document.getElementById(id);
 const announcer = byId("announcer");
 const empty = byId("empty");
@@ -34,7 +35,7 @@ const status = new Status(
     line: byId("connection-line"),
     retry: byId("connection-retry"),
   },
-  () => connection.start(),
+  ({ isStranger }) => (isStranger ? startAnew() : connection.start()),
 );
 let wasBlocked = false;
 const limits = new Limits((note) => {
@@ -92,7 +93,21 @@ function changeConnection(state) {
   scheduleRender();
 }
 
+/** As somebody new, nothing on this page is one's own any more. */
+async function startAnew() {
+  try {
+    await startSession();
+    history.replaceState(null, "", NEW_CHAT);
+    location.reload();
+  } catch (error) {
+    notices.show(wordsFor(error));
+  }
+}
+
 function welcome(frame) {
+  const before = byId("user").textContent;
+  // Another tab started anew: what is shown here belongs to somebody else.
+  if (before !== "" && before !== frame.user) location.reload();
   byId("user").textContent = frame.user;
   limits.update(frame.limits);
   chat.connected(frame.user);
@@ -113,7 +128,13 @@ function drop(conversation) {
   chat.forget(conversation);
   if (chat.thread.conversation !== conversation) return;
   notices.show("This conversation was deleted.");
-  location.hash = "";
+  openNewChat();
+}
+
+function openNewChat() {
+  if (location.hash !== NEW_CHAT) history.pushState(null, "", NEW_CHAT);
+  // At once: an address that changes is told later, and the next key may be Enter.
+  route();
 }
 
 function send(text) {
@@ -184,8 +205,7 @@ function render() {
 
 new Theme(byId("theme"));
 byId("new-chat").addEventListener("click", () => {
-  if (location.hash === "") route();
-  else location.hash = "";
+  openNewChat();
   composer.focus();
 });
 byId("unread-retry").addEventListener("click", () => chat.reread());
@@ -193,6 +213,6 @@ for (const example of document.querySelectorAll("[data-example]")) {
   example.addEventListener("click", () => composer.fill(example.dataset.example));
 }
 window.addEventListener("hashchange", route);
-status.show({ name: "connecting", reason: null });
+status.show({ name: "connecting", reason: "", isStranger: false });
 route();
 connection.start();

@@ -20,13 +20,13 @@ export function pauseMs(attempt, chance = Math.random()) {
 }
 
 /**
- * Calls `onState({name, reason})` with name "connecting", "online", "reconnecting" or "stopped",
- * `onWelcome(frame)` once per connection before its other frames, and `onFrame(frame)`.
+ * Calls `onState({name, reason, isStranger})` with name "connecting", "online", "reconnecting" or
+ * "stopped" (why in words, and whether the server does not know the session), `onWelcome(frame)` once per connection before its other frames, and `onFrame(frame)`.
  */
 export class Connection {
   #hooks;
   #socket = null;
-  #state = { name: "connecting", reason: null };
+  #state = { name: "connecting", reason: "", isStranger: false };
   #session = null;
   #sessionRenewed = false;
   #attempt = 0;
@@ -87,7 +87,7 @@ export class Connection {
       } catch (error) {
         if (opening !== this.#opening) return;
         if (error.retryable) this.#pause();
-        else this.#enter("stopped", wordsFor(error));
+        else this.#stop(wordsFor(error), { isStranger: error.code === "not_authenticated" });
         return;
       }
     }
@@ -150,7 +150,7 @@ export class Connection {
       this.#open();
     } else if (code >= 4500 && code <= 4599) {
       this.#session = null;
-      this.#enter("stopped", wordsForClose(code));
+      this.#stop(wordsForClose(code), { isStranger: false });
     } else {
       if (this.isOnline && Date.now() - this.#welcomedAt > STEADY_AFTER_MS) this.#attempt = 0;
       this.#pause();
@@ -163,9 +163,14 @@ export class Connection {
     this.#attempt += 1;
   }
 
-  #enter(name, reason = null) {
-    if (this.#state.name === name && this.#state.reason === reason) return;
-    this.#state = { name, reason };
+  #stop(reason, { isStranger }) {
+    this.#state = { name: "stopped", reason, isStranger };
+    this.#hooks.onState(this.#state);
+  }
+
+  #enter(name) {
+    if (this.#state.name === name) return;
+    this.#state = { name, reason: "", isStranger: false };
     this.#hooks.onState(this.#state);
   }
 }

@@ -5,7 +5,7 @@ const BY_CODE = {
   bad_request: "The server did not understand the request.",
   empty_text: "An empty message cannot be sent.",
   text_too_long: "The message is too long.",
-  not_authenticated: "Your session has ended.",
+  not_authenticated: "Your session is not valid any more.",
   forbidden: "You are not allowed to do that.",
   not_found: "That does not exist any more.",
   unknown_conversation: "That conversation does not exist any more.",

@@ -12,24 +12,27 @@ export class Status {
   #corner;
   #line;
   #retry;
+  #isStranger = false;
 
-  /** `elements`: {root, corner, line, retry}; `onRetry()` when somebody wants to try again. */
+  /** `elements`: {root, corner, line, retry}; `onRetry({isStranger})` when it is to be tried again. */
   constructor({ root, corner, line, retry }, onRetry) {
     this.#root = root;
     this.#corner = corner;
     this.#line = line;
     this.#retry = retry;
-    retry.addEventListener("click", onRetry);
+    retry.addEventListener("click", () => onRetry({ isStranger: this.#isStranger }));
     window.addEventListener("offline", () => this.#describe());
     window.addEventListener("online", () => this.#describe());
   }
 
   /** `state` as Connection tells it. */
-  show({ name, reason }) {
+  show({ name, reason, isStranger }) {
+    this.#isStranger = isStranger;
+    this.#retry.textContent = isStranger ? "Start a new session" : "Try again";
     this.#root.dataset.connection = name;
     this.#corner.textContent = WORDS[name];
     this.#retry.hidden = name !== "stopped";
-    this.#line.dataset.reason = reason ?? "";
+    this.#line.dataset.reason = reason;
     this.#describe();
   }
 

@@ -124,10 +124,14 @@ class FakeServer:
         return FileResponse(STATIC / "index.html", headers={"Content-Security-Policy": POLICY})
 
     async def _session(self, request: Request) -> Response:
-        token = request.cookies.get(COOKIE, "")
-        if token not in self.users:
+        bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
+        token = bearer or request.cookies.get(COOKIE, "")
+        if not token:
             token = f"guest-{next(self._numbers)}"
             self.users[token] = FakeUser(token)
+        if token not in self.users:
+            error = {"code": "not_authenticated", "message": "whose?", "retryable": False}
+            return JSONResponse({"error": error}, status_code=401)
         response = JSONResponse({"token": token, "user": token})
         response.set_cookie(COOKIE, token, httponly=True)
         return response

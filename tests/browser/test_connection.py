@@ -190,6 +190,23 @@ def test_a_session_that_ended_is_renewed_once(page: Page, server: FakeServer) ->
     expect(page.locator("#connection-line")).to_have_text("Your session was not accepted.")
 
 
+def test_a_session_that_the_server_does_not_know_can_be_started_anew(
+    page: Page, server: FakeServer
+) -> None:
+    write(page, "I am somebody")
+    expect(replies(page)).to_have_text("All right.")
+    server.users.clear()
+    page.reload()
+    expect(page.locator("#connection-line")).to_have_text("Your session is not valid any more.")
+    page.get_by_role("button", name="Start a new session").click()
+    expect(page.locator("#user")).to_have_text("guest-2")
+    expect(page.locator("#conversations li")).to_have_count(0)
+    write(page, "I am new here")
+    expect(replies(page)).to_have_text("All right.")
+    page.reload()
+    expect(own(page)).to_have_text("I am new here")
+
+
 def test_a_connection_ended_for_good_says_why_and_waits(page: Page, server: FakeServer) -> None:
     server.script.close_on_hello.append(4504)
     server.drop()
