@@ -49,6 +49,6 @@ class Deltas:
         """Flush what waits when its time has come, until cancelled."""
         while True:
             await self._waiting.wait()
-            await anyio.sleep(self._last_flush + COALESCE_S - time.monotonic())
+            await anyio.sleep(max(0.0, self._last_flush + COALESCE_S - time.monotonic()))
             self._waiting = anyio.Event()
             self.flush()

@@ -94,7 +94,7 @@ class Reply:
         run = self._run
         try:
             with run.scope:
-                await self._write()
+                await self._write_or_say_why_not()
             if run.end_reason == "abandoned" or not run.question_stored.is_set():
                 return
             if run.end_reason is not None:
@@ -103,10 +103,18 @@ class Reply:
             with CancelScope(shield=True):
                 await self._finish()
         except Exception:
-            log.exception("reply.failed", run=run.id)
-            self._desk.metrics.turn_ended("failed", self._asked.stages.elapsed_s)
+            log.exception("reply.not_ended", run=run.id)
         finally:
             self._desk.runs.finish(run)
+
+    async def _write_or_say_why_not(self) -> None:
+        """Whatever goes wrong while a reply is written, the run ends and its end is told."""
+        try:
+            await self._write()
+        except Exception:
+            log.exception("reply.failed", run=self._run.id)
+            await self._run.question_stored.wait()
+            self._tell(ChatError("internal", "something went wrong on the server; try again"))
 
     async def _write(self) -> None:
         """Recall, ask, and show the reply as it comes."""
@@ -220,12 +228,13 @@ class Reply:
         self._run.add(piece.text)
         self._deltas.add(piece.text)
 
-    def _tell(self, failure: ModelFailed) -> None:
-        """Say that the model failed; the reply goes on from memory if there is none of it yet."""
+    def _tell(self, failure: ChatError) -> None:
+        """Say what went wrong; the reply goes on from memory if there is none of it yet."""
         run = self._run
         self._status, self._error = "failed", failure
-        self._desk.metrics.model_failed(failure.code)
-        log.warning("model.failed", code=failure.code, chars=run.chars)
+        if isinstance(failure, ModelFailed):
+            self._desk.metrics.model_failed(failure.code)
+        log.warning("reply.broke_off", code=failure.code, chars=run.chars)
         self._deltas.flush()
         self._desk.fanout.publish_live(
             run.user, error_event(failure, re=run.question.client_id, run=run.id)

@@ -32,6 +32,17 @@ QUEUE_INDEX: Final = (
 """The log of a small collection is never purged, and an add reads it by topic: 46 ms at 60,000
 rows, 6 ms with this index."""
 
+STATISTICS: Final = """
+    ANALYZE sqlite_schema;
+    DELETE FROM sqlite_stat1;
+    INSERT INTO sqlite_stat1 VALUES
+        ('embeddings', 'sqlite_autoindex_embeddings_1', '1000000 100000 1'),
+        ('embedding_metadata', 'embedding_metadata_string_value', '10000000 1000000 16');
+    ANALYZE sqlite_schema;
+"""
+"""What SQLite's planner must know to look a `where` key up by its value instead of walking the
+collection: 2.5 ms instead of 11 at 100,000 records, and no growth (decision 0003)."""
+
 
 class ChromaProcess:
     """How to start the private Chroma; a ``ChildSpec``.
@@ -75,7 +86,8 @@ class ChromaProcess:
             # -P: a folder of that name where the server was started is not the package
             argv=[sys.executable, "-P", "-c", START, "run", *options],
             folder=self._folder,
-            environment={"ANONYMIZED_TELEMETRY": "False"},
+            # Its log names collections, and those may be users; a dozen lines for each request.
+            environment={"ANONYMIZED_TELEMETRY": "False", "RUST_LOG": "error"},
         )
 
     async def answers(self) -> bool:
@@ -117,6 +129,7 @@ def _tune(database: Path) -> bool:
         if known.fetchone() is None:
             return False
         connection.execute(QUEUE_INDEX)
+        connection.executescript(STATISTICS)
         connection.commit()
         return True
 

@@ -137,9 +137,7 @@ async def test_a_lost_short_term_memory_is_rebuilt_before_the_prompt_is_made() -
 async def test_memory_can_be_left_out() -> None:
     async with twin_world() as world:
         await world.ask("The blue door is locked.", conversation="one")
-        await world.ask(
-            "The blue door?", conversation="two", options=SendOptions(memory=False)
-        )
+        await world.ask("The blue door?", conversation="two", options=SendOptions(memory=False))
         assert world.model.prompts[-1].memories == ()
         await world.ask("The blue door?", conversation="three")
         assert "The blue door is locked." in [
