@@ -101,9 +101,7 @@ class Authenticator:
                 raise BadData("nobody's token")
         except (BadData, msgspec.ValidationError):
             raise ChatError(
-                "not_authenticated",
-                "the session is not valid, or no longer; start a new one",
-                field="token",
+                "not_authenticated", "the session is not valid, or no longer; start a new one"
             ) from None  # the reason quotes the token
         return Identity(UserId(payload.u), payload.n)
 

@@ -36,7 +36,7 @@ def refusal(authenticator: Authenticator, token: str) -> ChatError:
     with pytest.raises(ChatError) as caught:
         authenticator.identify(token)
     assert caught.value.code == "not_authenticated"
-    assert caught.value.field == "token"
+    assert caught.value.field is None  # it may have come in a frame, a header or a cookie
     assert token == "" or token not in caught.value.message
     return caught.value
 
