@@ -12,16 +12,20 @@ from tests.browser.fake_server import FakeServer
 from tests.browser.fake_store import FakeUser, Json, Reply
 
 DOCS = Path(__file__).parents[2] / "docs"
-SIZE = ViewportSize(width=1180, height=760)
+SIZE = ViewportSize(width=1180, height=850)
 DAY_S = 86_400.0
 ALLERGY = "I'm allergic to peanuts, and Lena has stopped eating meat."
 PAN = "We finally bought a proper cast-iron pan."
 PIECES = (
-    "You have the pan for it, so: **mushrooms with crisp sage on soft polenta**. "
-    "No meat for Lena, and no peanuts anywhere near it.\n\n",
-    "1. Start the polenta; it wants half an hour and little else.\n"
-    "2. Get the iron *really* hot, then brown the mushrooms in two rounds.\n"
-    "3. Sage and butter last, off the heat.\n\n",
+    (
+        "You have the pan for it, so: **mushrooms with crisp sage on soft polenta**. "
+        "No meat for Lena, and no peanuts anywhere near it.\n\n"
+    ),
+    (
+        "1. Start the polenta; it wants half an hour and little else.\n"
+        "2. Get the iron *really* hot, then brown the mushrooms in two rounds.\n"
+        "3. Sage and butter last, off the heat.\n\n"
+    ),
     "Shall I write you a shopping list?",
 )
 
@@ -39,7 +43,9 @@ def main() -> None:
 
 def picture(browser: Browser, server: FakeServer, scheme: Scheme) -> None:
     """One conversation that remembers two others, in the colours of *scheme*."""
-    context = browser.new_context(viewport=SIZE, color_scheme=scheme, device_scale_factor=1.5)
+    context = browser.new_context(
+        viewport=SIZE, color_scheme=scheme, device_scale_factor=1.5, reduced_motion="reduce"
+    )
     page = connected(context.new_page(), server.url)
     fill(server.users[page.locator("#user").inner_text()])
     page.goto(f"{server.url}#/c/dinner")
