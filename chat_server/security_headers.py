@@ -38,8 +38,10 @@ class SecurityHeaders:
                 headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
                 headers.setdefault("X-Content-Type-Options", "nosniff")
                 headers.setdefault("Referrer-Policy", "no-referrer")
-                if scope["path"].startswith(("/api/", "/admin")):
-                    headers.setdefault("Cache-Control", "no-store")
+                # The page is asked for again each time (its ETag spares the bytes), so that no
+                # browser runs modules of two versions at once.
+                private = scope["path"].startswith(("/api/", "/admin"))
+                headers.setdefault("Cache-Control", "no-store" if private else "no-cache")
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

@@ -121,6 +121,15 @@ async def test_a_reply_outlives_a_store_that_is_away_for_a_while() -> None:
         assert len(await world.stored("talk")) == 2
 
 
+async def test_a_fault_of_ours_ends_the_run_and_no_other() -> None:
+    async with twin_world() as world:
+        world.model.fault = RuntimeError("planted")
+        done = await world.ask("Hello?", conversation="talk")
+        assert (done["status"], done["error"]["code"]) == ("failed", "internal")
+        world.model.fault = None
+        assert (await world.ask("Again?", conversation="talk"))["status"] == "completed"
+
+
 async def test_interrupting_all_ends_every_run_with_its_text_kept() -> None:
     async with twin_world() as world:
         world.model.rest = anyio.Event()

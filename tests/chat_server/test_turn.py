@@ -138,7 +138,7 @@ async def test_memory_can_be_left_out() -> None:
     async with twin_world() as world:
         await world.ask("The blue door is locked.", conversation="one")
         await world.ask("The blue door?", conversation="two", options=SendOptions(memory=False))
-        assert world.model.prompts[-1].memories == ()
+        assert not world.model.prompts[-1].memories
         await world.ask("The blue door?", conversation="three")
         assert "The blue door is locked." in [
             memory.text for memory in world.model.prompts[-1].memories

@@ -45,6 +45,7 @@ class ScriptedModel:
         self.pieces: list[str] = ["Well", ", ", "hello", "."]
         self.failure: ModelFailed | None = None
         self.fails_after = 0
+        self.fault: Exception | None = None
         self.gate: anyio.Event | None = None
         self.rest: anyio.Event | None = None
         self.prompts: list[Prompt] = []
@@ -58,6 +59,8 @@ class ScriptedModel:
         try:
             if self.gate is not None:
                 await self.gate.wait()
+            if self.fault is not None:
+                raise self.fault
             for piece in self.pieces:
                 if self.failure is not None and said == self.fails_after:
                     raise self.failure

@@ -13,7 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 Frame = dict[str, Any]
 
-ANSWER_WITHIN_S = 15.0
+ANSWER_WITHIN_S = 30.0
 
 
 class Bot:
