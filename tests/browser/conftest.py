@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -19,7 +19,7 @@ from playwright.sync_api import (
 
 from tests.browser.fake_server import FakeServer
 
-CHROMIUM = Path("/usr/bin/chromium")
+NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -33,6 +33,11 @@ PATIENCE_MS = 10_000
 Scheme = Literal["light", "dark"]
 
 
+def find_chromium() -> str | None:
+    """The browser on PATH; none is ever downloaded."""
+    return next(filter(None, map(shutil.which, NAMES)), None)
+
+
 @pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
     """One browser for all tests of this folder.
@@ -40,10 +45,11 @@ def chromium() -> Iterator[Browser]:
     Not for the session: Playwright's loop counts as running in this thread until it is
     stopped, and the tests after these need a loop of their own.
     """
-    if not CHROMIUM.exists():
-        pytest.skip(f"Chromium is not installed ({CHROMIUM})")
+    found = find_chromium()
+    if found is None:
+        pytest.skip(f"Chromium is not installed (none of {', '.join(NAMES)} is on PATH)")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
         yield browser
         browser.close()
 

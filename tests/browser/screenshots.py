@@ -7,7 +7,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
-from tests.browser.conftest import ARGUMENTS, CHROMIUM, Scheme, connected
+from tests.browser.conftest import ARGUMENTS, Scheme, connected, find_chromium
 from tests.browser.fake_server import FakeServer
 from tests.browser.fake_store import FakeUser, Json, Reply
 
@@ -34,7 +34,7 @@ def main() -> None:
     server = FakeServer()
     server.start()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=ARGUMENTS)
         picture(browser, server, "light")
         picture(browser, server, "dark")
         browser.close()
