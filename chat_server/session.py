@@ -86,8 +86,7 @@ class ChatSession:
         Raises:
             ChatError: the connection cannot be used; it carries the close code.
         """
-        if self._state["connections"].draining:
-            raise ChatError("shutting_down", "the server restarts; reconnect")
+        self._refuse_while_draining()
         hello = None
         with anyio.move_on_after(HELLO_WITHIN_S):
             hello = await self._receive()
@@ -112,9 +111,10 @@ class ChatSession:
         structlog.contextvars.bind_contextvars(connection=self._id, user=identity.user)
         log.info("connection.opened")
         sends, waiting_sends = anyio.create_memory_object_stream[Send](SENDS_WAITING)
+        self._state["turns"].warm(identity.user)
+        limits = await self._limits(identity)
         with self._state["fanout"].subscribed(identity.user, self._outbox) as stream, sends:
-            self._state["turns"].warm(identity.user)
-            self._write(await self._welcome(identity, stream))
+            self._write(self._welcome(identity, stream, limits))
             async with create_task_group() as tasks:
                 tasks.start_soon(self._take_sends, waiting_sends, identity)
                 tasks.start_soon(self._keep_in_touch)
@@ -128,8 +128,14 @@ class ChatSession:
         if reason is not None:
             raise reason
 
-    async def _welcome(self, identity: Identity, stream: UserStream) -> Welcome:
+    async def _limits(self, identity: Identity) -> LimitsState:
         limiter = self._state["limiter"]
+        return LimitsState(
+            user=await limiter.user_allowance(identity.user),
+            global_=await limiter.global_allowance(),
+        )
+
+    def _welcome(self, identity: Identity, stream: UserStream, limits: LimitsState) -> Welcome:
         return Welcome(
             v=VERSION,
             user=identity.user,
@@ -139,10 +145,7 @@ class ChatSession:
             seq=stream.seq,
             heartbeat_s=HEARTBEAT_S,
             max_frame_bytes=self._state["settings"].server.max_frame_bytes,
-            limits=LimitsState(
-                user=await limiter.user_allowance(identity.user),
-                global_=await limiter.global_allowance(),
-            ),
+            limits=limits,
         )
 
     async def _read_frames(self, sends: MemoryObjectSendStream[Send], identity: Identity) -> None:
@@ -199,9 +202,14 @@ class ChatSession:
         with waiting:
             async for send in waiting:
                 try:
+                    self._refuse_while_draining()
                     await self._state["turns"].take(send, identity, self._write)
                 except ChatError as error:
                     self._refuse(error, re=send.id)
+
+    def _refuse_while_draining(self) -> None:
+        if self._state["connections"].draining:
+            raise ChatError("shutting_down", "the server restarts; reconnect and send it again")
 
     async def _stop(self, stop: Stop, identity: Identity) -> None:
         """End a run; one that is over already is no error."""

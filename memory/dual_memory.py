@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 
+import anyio
 import structlog
 
 from memory.conversations import ConversationDirectory
@@ -17,6 +18,7 @@ from memory.short_term import ShortTermMemory, Window
 
 log = structlog.get_logger(__name__)
 
+DROP_EVERY_S = 1.0
 MAX_DISTRUSTED = 10_000
 """Windows remembered as untrustworthy one by one; beyond that, all of them are."""
 
@@ -125,6 +127,19 @@ class DualMemory:
             self._distrust(key)
         else:
             self._distrusted.discard(key)
+
+    async def drop_distrusted(self) -> None:
+        """Drop the windows that missed an append, as soon as short-term memory answers again, so
+        that no other server takes them for whole; until cancelled.
+        """
+        while True:
+            await anyio.sleep(DROP_EVERY_S)
+            for key in list(self._distrusted):
+                try:
+                    await self.short_term.drop(*key)
+                except ShortTermUnavailable:
+                    break
+                self._distrusted.discard(key)
 
     async def recall(
         self,
