@@ -33,7 +33,10 @@ Stage = Literal[
     "window",
     "commit",
     "recall",
+    "model_request",
     "first_token",
+    "delta_wait",
+    "first_delta",
     "reply",
     "commit_reply",
     "total",
@@ -52,6 +55,7 @@ STAGE_BUCKETS_S: Final = (
     *(0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
 LAG_BUCKETS_S: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+BATCH_BUCKETS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 100)
 
 
 class MemoryUsage(msgspec.Struct, frozen=True, rename="camel"):
@@ -139,6 +143,12 @@ class Metrics:
             registry=to,
             buckets=LAG_BUCKETS_S,
         )
+        self._batches = Histogram(
+            "tandem_commit_batch_size",
+            "Messages that one write to Chroma stored together.",
+            registry=to,
+            buckets=BATCH_BUCKETS,
+        )
         Info("tandem_build", "What runs here.", registry=to).info(
             {"version": __version__, "python": platform.python_version()}
         )
@@ -190,6 +200,10 @@ class Metrics:
 
     def child_restarted(self, child: str) -> None:
         self._restarts.labels(child).inc()
+
+    def batch_written(self, messages: int) -> None:
+        """One write held *messages*, whatever became of it."""
+        self._batches.observe(messages)
 
     async def watch_event_loop(self) -> None:
         """Measure the event loop's lag until cancelled, twice a second."""

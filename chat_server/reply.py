@@ -206,6 +206,8 @@ class Reply:
         """Pass the model's pieces on, once the run is shown; what went wrong is returned."""
         run, asked = self._run, self._asked
         begun = time.perf_counter()
+        if "model_request" not in asked.stages.ms:  # the fallback is not what was waited for
+            asked.stages.took("model_request", asked.stages.elapsed_s)
         try:
             async with aclosing(model.stream(prompt)) as pieces:
                 async for piece in pieces:
@@ -222,11 +224,16 @@ class Reply:
         return None
 
     async def _pass_on(self, piece: ReplyText, begun: float) -> None:
-        if not self._run.chars:
-            self._asked.stages.took("first_token", time.perf_counter() - begun)
+        stages, first = self._asked.stages, not self._run.chars
+        came = time.perf_counter()
+        if first:
+            stages.took("first_token", came - begun)
             await self._shown.wait()
+            stages.took("delta_wait", time.perf_counter() - came)
         self._run.add(piece.text)
         self._deltas.add(piece.text)
+        if first:
+            stages.took("first_delta", time.perf_counter() - came)
 
     def _tell(self, failure: ChatError) -> None:
         """Say what went wrong; the reply goes on from memory if there is none of it yet."""

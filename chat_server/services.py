@@ -179,6 +179,7 @@ async def open_long_term(
         fingerprint=embedder.fingerprint,
         dimension=embedder.dimension,
         timeout_s=settings.chroma.timeout_s,
+        on_batch=metrics.batch_written,
     )
     stack.push_async_callback(long_term.aclose)
     writing = await stack.enter_async_context(cancelled_at_end())
@@ -227,6 +228,7 @@ async def open_memory(
     )
     writing_behind = await stack.enter_async_context(cancelled_at_end())
     writing_behind.start_soon(supervise, "conversations", memory.conversations.run)
+    writing_behind.start_soon(supervise, "distrusted windows", memory.drop_distrusted)
     return memory
 
 

@@ -90,7 +90,7 @@ class Turns:
             ChatError: the message was not accepted; the code says whether it may be stored.
         """
         check_text(send.text, self._max_text_bytes)
-        outcome = Outcome()
+        outcome = Outcome(Stages(self._metrics))
         self._tasks.start_soon(self._turn, send, identity, answer, outcome, name="turn")
         await outcome.wait()
 
@@ -101,7 +101,7 @@ class Turns:
     async def _turn(self, send: Send, identity: Identity, answer: Answer, outcome: Outcome) -> None:
         """The boundary of one turn: whatever goes wrong ends this turn only, and is told."""
         try:
-            await self._accept(send, identity, answer)
+            await self._accept(send, identity, answer, outcome.stages)
         except RateLimited as error:
             self._metrics.rate_limit_rejected(error.scope, identity.user)
             outcome.error = error
@@ -116,10 +116,9 @@ class Turns:
         finally:
             outcome.done.set()
 
-    async def _accept(self, send: Send, identity: Identity, answer: Answer) -> None:
+    async def _accept(self, send: Send, identity: Identity, answer: Answer, stages: Stages) -> None:
         user = identity.user
         conversation = ConversationId(send.conversation or conversation_id(user, send.id))
-        stages = Stages(self._metrics)
         async with self._runs.lane(user, conversation) as lane:
             if await self._answer_again(send, user, conversation, lane, answer):
                 return
@@ -147,11 +146,11 @@ class Turns:
                 stored, opened = await self._commit(run, vector, placed)
                 stages.end("commit")
                 if stored.duplicate and await self._is_answered(user, question.id):
-                    run.end("abandoned")
+                    self._runs.abandon(run)
                     answer(self._accepted(send, question, duplicate=True))
                     return
             except BaseException:
-                run.end("abandoned")
+                self._runs.abandon(run)
                 raise
 
             self._show(send, run, stored, opened, answer)
@@ -290,7 +289,8 @@ class Turns:
 class Outcome:
     """Whether a turn was accepted, for the caller that waits for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, stages: Stages) -> None:
+        self.stages = stages
         self.done = anyio.Event()
         self.error: ChatError | None = None
 

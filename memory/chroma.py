@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -52,7 +52,8 @@ class ChromaLongTermMemory:
 
     *address* is a URL, or tells it at each request. *fingerprint* and *dimension* are the
     embedder's; a store with vectors of another is refused. Writes are grouped and need
-    :meth:`run`. A batch is written, and each request of a read answered, within *timeout_s*.
+    :meth:`run`. A batch is written, and each request of a read answered, within *timeout_s*;
+    *on_batch* is told how many messages a batch holds.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class ChromaLongTermMemory:
         fingerprint: str,
         dimension: int,
         timeout_s: float = 5.0,
+        on_batch: Callable[[int], None] = lambda _messages: None,
     ) -> None:
         self._placement = placement
         self._directory = CollectionSpec(
@@ -75,7 +77,9 @@ class ChromaLongTermMemory:
         self._client = ChromaClient(address, timeout_s=timeout_s)
         self._collections = ChromaCollections(self._client, first=self._directory)
         appends = ChromaAppends(self._collections, self._spec, timeout_s=timeout_s)
-        self._appends: GroupCommit[Shelf, Append, Appended] = GroupCommit(appends.write)
+        self._appends: GroupCommit[Shelf, Append, Appended] = GroupCommit(
+            appends.write, on_batch=on_batch
+        )
         self._saves: GroupCommit[str, Conversation, None] = GroupCommit(self._save)
 
     @property

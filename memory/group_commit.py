@@ -45,6 +45,7 @@ class GroupCommit(Generic[Key, Item, Outcome]):
     One committer a key, for as long as something waits for it, owned by :meth:`run`. A batch may
     hold items with equal ids; what that means is known to *write*. After a batch of more than one
     the committer waits *linger_s* for the next ones of the crowd; a lone item never waits.
+    *on_batch* is told the size of each batch before it is written.
     """
 
     def __init__(
@@ -54,11 +55,13 @@ class GroupCommit(Generic[Key, Item, Outcome]):
         max_batch: int = 100,
         max_waiting: int = 2_000,
         linger_s: float = 0.002,
+        on_batch: Callable[[int], None] = lambda _items: None,
     ) -> None:
         self._write = write
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._linger_s = linger_s
+        self._on_batch = on_batch
         self._queues: dict[Key, deque[_Waiting[Item, Outcome]]] = {}
         self._waiting = 0
         self._tasks: TaskGroup | None = None
@@ -127,6 +130,7 @@ class GroupCommit(Generic[Key, Item, Outcome]):
                     if len(batch) > 1 and len(queue) < self._max_batch:
                         await anyio.sleep(self._linger_s)
                     batch = [queue.popleft() for _ in range(min(len(queue), self._max_batch))]
+                    self._on_batch(len(batch))
                     await self._commit(key, batch)
             finally:
                 self._scopes.discard(scope)

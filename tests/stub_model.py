@@ -64,6 +64,7 @@ class Recorded(msgspec.Struct, kw_only=True):
     headers: dict[str, str]
     body: dict[str, Any]
     received_s: float
+    first_token_s: float | None = None
     ended_s: float | None = None
     tokens_sent: int = 0
     closed_early: bool = False
@@ -94,6 +95,7 @@ class StubModel:
             routes=[
                 Route("/v1/chat/completions", self._complete, methods=["POST"]),
                 Route("/requests", self._list_requests, methods=["GET"]),
+                Route("/requests", self._forget_requests, methods=["DELETE"]),
                 Route("/mode", self._set_mode, methods=["POST"]),
             ]
         )
@@ -140,6 +142,10 @@ class StubModel:
 
     async def _list_requests(self, _request: Request) -> Response:
         return JSONResponse(msgspec.to_builtins(self.requests))
+
+    async def _forget_requests(self, _request: Request) -> Response:
+        self.requests.clear()
+        return Response(status_code=204)
 
     async def _set_mode(self, request: Request) -> Response:
         self.mode = msgspec.json.decode(await request.body(), type=Mode)
@@ -215,6 +221,7 @@ class _Reply:
                 return
             if index and self.mode.token_ms:
                 await anyio.sleep(self.mode.token_ms / 1000)
+            self.record.first_token_s = self.record.first_token_s or time.monotonic()
             yield _chunk({"content": token})
             self.record.tokens_sent += 1
         yield _chunk({}, finish_reason=self.mode.finish_reason)

@@ -66,6 +66,7 @@ def test_everything_counted_is_rendered(metrics: Metrics) -> None:
     metrics.model_failed("model_timeout")
     metrics.short_term_degraded("admit")
     metrics.child_restarted("chroma")
+    metrics.batch_written(3)
     found = samples(metrics)
     expected = {
         ("tandem_connections", ""): 1,
@@ -81,6 +82,7 @@ def test_everything_counted_is_rendered(metrics: Metrics) -> None:
         ("tandem_short_term_degraded_total", "admit"): 1,
         ("tandem_child_restarts_total", "chroma"): 1,
         ("tandem_event_loop_lag_seconds_count", ""): 0,
+        ("tandem_commit_batch_size_sum", ""): 3,
     }
     assert {key: found[key] for key in expected} == expected
     assert any(name == "tandem_build_info" for name, _ in found)

@@ -33,9 +33,11 @@ async def test_a_reply_comes_as_started_memories_deltas_done() -> None:
         assert done["chars"] == len(text)
         assert done["sha256"] == hashlib.sha256(text.encode()).hexdigest()
         assert done["usage"] == {"input_tokens": 7, "output_tokens": 4}
-        assert {"admit", "embed", "commit", "recall", "first_token", "total"} <= set(
-            done["timings_ms"]
-        )
+        assert set(done["timings_ms"]) == {
+            *("admit", "embed", "window", "commit", "recall", "model_request", "first_token"),
+            *("delta_wait", "first_delta", "reply", "commit_reply", "total"),
+        }
+        assert done["timings_ms"]["delta_wait"] <= done["timings_ms"]["first_delta"]
 
 
 async def test_stop_keeps_what_was_said_and_closes_the_model_request() -> None:

@@ -71,6 +71,21 @@ async def test_a_lone_item_is_written_at_once_and_alone() -> None:
     assert store.batches == [("a", [1]), ("a", [2])]
 
 
+async def test_the_size_of_each_batch_is_told() -> None:
+    store = Store()
+    store.gate = anyio.Event()
+    sizes: list[int] = []
+    commit: Commit = GroupCommit(store.write, on_batch=sizes.append)
+    outcomes: dict[int, object] = {}
+    async with running(commit) as tasks:
+        for number in range(4):
+            tasks.start_soon(outcome_of, commit, number, outcomes)
+        await anyio.wait_all_tasks_blocked()
+        store.gate.set()
+    assert sizes == [len(batch) for _, batch in store.batches]
+    assert sum(sizes) == 4
+
+
 async def test_what_gathers_during_a_write_is_written_together_in_order() -> None:
     store = Store()
     store.gate = anyio.Event()
