@@ -12,6 +12,7 @@ import anyio
 from anyio import CancelScope
 
 from chat_server.errors import ChatError
+from memory.errors import IdConflict
 from memory.messages import ConversationId, Message, MessageId, RunId, UserId, reply_id
 
 MAX_WAITING: Final = 4
@@ -126,9 +127,12 @@ class Runs:
 
         Raises:
             ChatError: ``busy``, when ``MAX_WAITING`` wait already.
+            IdConflict: a message of that id is being answered, in another conversation.
         """
         self.check_room(lane)
         run = Run(question, lane)
+        if run.id in self._runs:
+            raise IdConflict(question.id)
         lane.runs.append(run)
         self._runs[run.id] = run
         if lane.runs[0] is run:
@@ -150,10 +154,19 @@ class Runs:
                 retry_after_ms=1000,
             )
 
+    def abandon(self, run: Run) -> None:
+        """Call *run* off and take it out at once: its question was not stored, or is answered.
+
+        The same question may begin another run while the tasks of this one still come to an end.
+        """
+        run.end("abandoned")
+        self.finish(run)
+
     def finish(self, run: Run) -> None:
-        """Take *run* out; the next one of the conversation gets its turn."""
-        if self._runs.pop(run.id, None) is None:
+        """Take *run* out, once; the next one of the conversation gets its turn."""
+        if self._runs.get(run.id) is not run:
             return
+        del self._runs[run.id]
         lane = run.lane
         lane.runs.remove(run)
         if lane.runs:
