@@ -153,7 +153,7 @@ def _bad_frame(wrong: msgspec.ValidationError, *, re: str | None = None) -> BadF
     text = str(wrong)
     where = _field_path.search(text)
     missing = text.partition("missing required field `")[2].partition("`")[0]
-    field = where.group(1) if where else missing
+    field = ".".join(part for part in (where.group(1) if where else "", missing) if part)
     reason = _field_path.sub("", text)
     return BadFrame(reason[:1].lower() + reason[1:], field=field or None, re=re)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
@@ -205,10 +206,13 @@ def load_settings(path: Path | None = None) -> Settings:
     except ValidationError as wrong:
         raise ConfigError("; ".join(_explain(error, file) for error in wrong.errors())) from wrong
     except SettingsError as wrong:
-        raise ConfigError(f"environment: {wrong}") from wrong
+        names = ", ".join(_variables_that_are_not_json())
+        raise ConfigError(f"{names or 'environment'}: a list is written as JSON") from wrong
     except ValueError as wrong:  # tomllib.TOMLDecodeError
         raise ConfigError(f"{file}: {wrong}") from wrong
-    return Settings.model_validate(loaded, from_attributes=True)
+    return Settings.model_construct(
+        **{name: getattr(loaded, name) for name in Settings.model_fields}
+    )
 
 
 def _refuse_unknown_variables() -> None:
@@ -217,6 +221,26 @@ def _refuse_unknown_variables() -> None:
         section = name.removeprefix(PREFIX).partition("__")[0].lower()
         if name.startswith(PREFIX) and section not in {*Settings.model_fields, "config"}:
             raise ConfigError(f"environment: {name}: unknown key {section!r}")
+
+
+def _variables_that_are_not_json() -> list[str]:
+    """Those that set a list, or a section as a whole."""
+    names: list[str] = []
+    for section, field in Settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            names.append(variable((section,)))
+            for key, inner in field.annotation.model_fields.items():
+                if get_origin(inner.annotation) is list:
+                    names.append(variable((section, key)))
+    return [name for name in names if name in os.environ and not _is_json(os.environ[name])]
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _refuse_secrets_in_file(content: dict[str, Any], file: Path) -> None:
@@ -234,6 +258,14 @@ def variable(key: tuple[str, ...]) -> str:
 
 def _explain(error: Any, file: Path) -> str:
     key = tuple(str(part) for part in error["loc"])
-    source = variable(key) if variable(key) in os.environ else str(file)
     problem = "unknown key" if error["type"] == "extra_forbidden" else error["msg"]
-    return f"{source}: {'.'.join(key)}: {problem[:1].lower() + problem[1:]}"
+    problem = problem.removeprefix("Value error, ")
+    return f"{_source(key, file)}: {'.'.join(key)}: {problem[:1].lower() + problem[1:]}"
+
+
+def _source(key: tuple[str, ...], file: Path) -> str:
+    """What set *key*, or something of it or around it: variables overlay the file."""
+    around = {variable(key[:length]) for length in range(1, len(key) + 1)}
+    inside = variable(key) + "__"
+    names = [name for name in sorted(os.environ) if name in around or name.startswith(inside)]
+    return ", ".join(names) or str(file)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from types import SimpleNamespace
 
 import anyio
@@ -92,7 +93,7 @@ async def test_pieces_alone_are_never_sent_more_often_than_the_eye_sees(
         for pause in pauses:
             clock.now += pause
             made.add("x")
-    gaps = [later - earlier for earlier, later in zip(sent_at, sent_at[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(sent_at)]
     assert all(gap >= COALESCE_S for gap in gaps)
 
 

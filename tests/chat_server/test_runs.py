@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import anyio
+import anyio.lowlevel
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from chat_server.errors import ChatError
 from chat_server.runs import MAX_WAITING, Lane, Run, Runs, digest
 from memory.errors import IdConflict, StoreUnavailable
-from memory.messages import ConversationId, Message, MessageId, UserId
+from memory.messages import ConversationId, Message, MessageId, UserId, reply_id
 from tests.chat_server.twin_world import TwinWorld, twin_world
 
 ANN, BOB = UserId("ann"), UserId("bob")
@@ -33,7 +34,7 @@ def said(name: str, user: UserId = ANN, conversation: ConversationId = TEA) -> M
 
 def following(message: Message, name: str, *, role: str = "user") -> Message:
     changed = {"id": name, "parent": message.id, "depth": message.depth + 1, "role": role}
-    return msgspec.structs.replace(message, **changed)  # type: ignore[arg-type]  # plain names
+    return msgspec.structs.replace(message, **changed)
 
 
 async def begun(runs: Runs, question: Message) -> Run:
@@ -128,7 +129,7 @@ async def test_a_lane_is_one_for_all_who_use_it_and_one_at_a_time() -> None:
             lanes.add(lane)
             inside += 1
             assert inside == 1
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
             inside -= 1
 
     async with anyio.create_task_group() as tasks:
@@ -187,7 +188,9 @@ async def test_what_was_said_is_the_pieces_in_order_counted_in_code_points() -> 
 
 async def test_a_run_is_named_by_its_question_and_the_attempt() -> None:
     question = said("m")
-    assert Run(question, Lane()).id == Run.id_of(question) == Run(question, Lane()).reply
+    run = Run(question, Lane())
+    assert run.id == Run.id_of(question)
+    assert run.reply == reply_id(question.id, 0)
     assert Run.id_of(question, 1) != Run.id_of(question)
     assert Run.id_of(said("n")) != Run.id_of(question)
 
