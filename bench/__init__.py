@@ -1,0 +1,1 @@
+"""Measurements; each prints a table and keeps JSON in ``bench/results``."""
