@@ -4,71 +4,25 @@ from __future__ import annotations
 
 import time
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Final
 
 import anyio
 import structlog
 from anyio import CancelScope, create_task_group
 
 from chat_server.deltas import Deltas
+from chat_server.desk import Asked, Desk, Ending
 from chat_server.errors import ChatError, ModelFailed
-from chat_server.events import (
-    ConversationUpdated,
-    RunDone,
-    RunMemories,
-    RunStarted,
-    Usage,
-    error_event,
-    error_facts,
-    wire_conversation,
-    wire_message,
-)
-from chat_server.fanout import Fanout
-from chat_server.metrics import Metrics
+from chat_server.events import RunMemories, RunStarted, Usage, error_event
+from chat_server.finish import Finish
 from chat_server.prompt import Prompt, build_prompt
 from chat_server.reply_model import ReplyEnd, ReplyModel, ReplyText
-from chat_server.runs import Run, Runs, digest
-from chat_server.stages import Stages
-from memory.context import merge_context
-from memory.dual_memory import DualMemory
-from memory.errors import EmbeddingFailed, IdConflict, StoreError
-from memory.messages import Message, MessageStatus, Vector
-from memory.recalled import Recall
+from chat_server.runs import Run
+from memory.context import Context, merge_context
+from memory.errors import StoreError
+from memory.recalled import Recall, Recalled
 from memory.short_term import Window
 
 log = structlog.get_logger(__name__)
-
-COMMIT_WITHIN_S: Final = 20.0
-"""How long a finished reply is tried to be stored; a killed store is back within 3 s."""
-COMMIT_RETRY_S: Final = 0.5
-
-
-@dataclass(slots=True)
-class Asked:
-    """What the turn found out before the reply; ``window`` is what stood before the question."""
-
-    window: Window
-    vector: Vector
-    version: int | None
-    active: bool
-    use_memory: bool
-    stages: Stages
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
-    """What every reply is made with."""
-
-    memory: DualMemory
-    model: ReplyModel
-    fallback: ReplyModel
-    runs: Runs
-    fanout: Fanout
-    metrics: Metrics
-    system_prompt: str
-    context_tokens: int
-    max_results: int
 
 
 class Reply:
@@ -80,10 +34,7 @@ class Reply:
         self._asked = asked
         self._deltas = Deltas(run.id, lambda event: desk.fanout.publish_live(run.user, event))
         self._shown = anyio.Event()
-        self._model = desk.model.name
-        self._status: MessageStatus = "completed"
-        self._error: ChatError | None = None
-        self._usage = Usage()
+        self._ending = Ending(desk.model.name)
 
     async def make(self) -> None:
         """Make the reply and end the run, whatever happens: the boundary of one reply.
@@ -98,10 +49,10 @@ class Reply:
             if run.end_reason == "abandoned" or not run.question_stored.is_set():
                 return
             if run.end_reason is not None:
-                self._status = run.end_reason
+                self._ending.status = run.end_reason
             self._deltas.flush()
             with CancelScope(shield=True):
-                await self._finish()
+                await Finish(self._desk, run, self._asked, self._ending).finish()
         except Exception:
             log.exception("reply.not_ended", run=run.id)
         finally:
@@ -126,16 +77,22 @@ class Reply:
         if waited:
             asked.window = await self._window_now()
         recall = await self._recall()
-        prompt = self._prompt(recall)
+        context = self._context(recall)
+        prompt = build_prompt(
+            self._desk.system_prompt,
+            context,
+            run.question,
+            budget_tokens=self._desk.context_tokens,
+        )
         async with create_task_group() as tasks:
             tasks.start_soon(self._deltas.run)
-            tasks.start_soon(self._announce, recall)
+            tasks.start_soon(self._announce, prompt.memories, recall.took_ms)
             failure = await self._read(self._desk.model, prompt)
             await self._shown.wait()
             if failure is not None:
                 self._tell(failure)
                 if not run.chars:
-                    self._model = self._desk.fallback.name
+                    self._ending.model = self._desk.fallback.name
                     await self._read(self._desk.fallback, prompt)
             tasks.cancel_scope.cancel()
 
@@ -171,20 +128,16 @@ class Reply:
         finally:
             asked.stages.took("recall", time.perf_counter() - begun)
 
-    def _prompt(self, recall: Recall) -> Prompt:
-        question = self._run.question
-        context = merge_context(
+    def _context(self, recall: Recall) -> Context:
+        return merge_context(
             self._asked.window,
             recall.items,
-            question=question,
+            question=self._run.question,
             max_results=self._desk.max_results,
         )
-        return build_prompt(
-            self._desk.system_prompt, context, question, budget_tokens=self._desk.context_tokens
-        )
 
-    async def _announce(self, recall: Recall) -> None:
-        """Once the question is stored, say that the reply is under way and what is remembered."""
+    async def _announce(self, memories: tuple[Recalled, ...], took_ms: float) -> None:
+        """Once the question is stored, say that the reply is under way and what it is given."""
         run = self._run
         await run.question_stored.wait()
         self._desk.fanout.publish(
@@ -194,11 +147,11 @@ class Reply:
                 run=run.id,
                 conversation=run.question.conversation,
                 message=run.question.id,
-                model=self._model,
+                model=self._ending.model,
             ),
         )
         self._desk.fanout.publish_live(
-            run.user, RunMemories(run=run.id, items=recall.items, took_ms=recall.took_ms)
+            run.user, RunMemories(run=run.id, items=memories, took_ms=took_ms)
         )
         self._shown.set()
 
@@ -212,7 +165,7 @@ class Reply:
             async with aclosing(model.stream(prompt)) as pieces:
                 async for piece in pieces:
                     if isinstance(piece, ReplyEnd):
-                        self._usage = Usage(piece.input_tokens, piece.output_tokens)
+                        self._ending.usage = Usage(piece.input_tokens, piece.output_tokens)
                     else:
                         await self._pass_on(piece, begun)
         except ModelFailed as failure:
@@ -238,7 +191,7 @@ class Reply:
     def _tell(self, failure: ChatError) -> None:
         """Say what went wrong; the reply goes on from memory if there is none of it yet."""
         run = self._run
-        self._status, self._error = "failed", failure
+        self._ending.status, self._ending.error = "failed", failure
         if isinstance(failure, ModelFailed):
             self._desk.metrics.model_failed(failure.code)
         log.warning("reply.broke_off", code=failure.code, chars=run.chars)
@@ -246,110 +199,3 @@ class Reply:
         self._desk.fanout.publish_live(
             run.user, error_event(failure, re=run.question.client_id, run=run.id)
         )
-
-    async def _finish(self) -> None:
-        """Store the reply, then say that it is over."""
-        run, asked = self._run, self._asked
-        begun = time.perf_counter()
-        reply = await self._commit()
-        stored = reply is not None
-        if reply is None:
-            reply = self._message(run.tail)
-            self._error = self._error or ChatError(
-                "not_stored", "the reply could not be stored; it will be gone after a reload"
-            )
-        asked.stages.took("commit_reply", time.perf_counter() - begun)
-        asked.stages.took("total", asked.stages.elapsed_s)
-        self._publish_done(reply, stored=stored)
-        await self._publish_conversation(reply)
-        self._desk.metrics.turn_ended(self._status, asked.stages.elapsed_s)
-        log.info(
-            "turn.finished",
-            user=run.user,
-            conversation=run.question.conversation,
-            message=run.question.id,
-            status=self._status,
-            model=self._model,
-            chars=run.chars,
-            stored=stored,
-            active=asked.active,
-            **{f"{stage}_ms": ms for stage, ms in asked.stages.ms.items()},
-        )
-
-    async def _commit(self) -> Message | None:
-        """Store the reply at the end of its branch; ``None`` when the store stayed away."""
-        run = self._run
-        with anyio.move_on_after(COMMIT_WITHIN_S):
-            while True:
-                try:
-                    vector = await self._desk.memory.embed(run.text)
-                    async with self._desk.runs.lane(run.user, run.question.conversation) as lane:
-                        reply = self._message(run.tail)
-                        stored = (await self._desk.memory.record(reply, vector)).message
-                        lane.follow(stored)
-                        await self._desk.memory.append_window(
-                            stored, vector, active=self._asked.active
-                        )
-                        return stored
-                except IdConflict:
-                    return await self._stored_elsewhere()
-                except (StoreError, EmbeddingFailed) as fault:
-                    log.warning("reply.not_stored_yet", run=run.id, reason=str(fault))
-                await anyio.sleep(COMMIT_RETRY_S)
-        log.error("reply.not_stored", run=run.id, waited_s=COMMIT_WITHIN_S, chars=run.chars)
-        return None
-
-    async def _stored_elsewhere(self) -> Message | None:
-        """The reply that another server stored for the same question; it is the one that holds."""
-        log.warning("reply.made_twice", run=self._run.id)
-        found = await self._desk.memory.long_term.by_ids(self._run.user, [self._run.reply])
-        return found[0] if found else None
-
-    def _message(self, parent: Message) -> Message:
-        run = self._run
-        return Message(
-            id=run.reply,
-            user=run.user,
-            conversation=run.question.conversation,
-            role="assistant",
-            text=run.text,
-            timestamp=time.time(),
-            parent=parent.id,
-            depth=parent.depth + 1,
-            status=self._status,
-            model=self._model,
-            reply_to=run.question.id,
-        )
-
-    def _publish_done(self, reply: Message, *, stored: bool) -> None:
-        self._desk.fanout.publish(
-            reply.user,
-            lambda seq: RunDone(
-                seq=seq,
-                run=self._run.id,
-                conversation=reply.conversation,
-                status=reply.status,
-                message=wire_message(reply),
-                chars=len(reply.text),
-                sha256=digest(reply.text),
-                usage=self._usage,
-                timings_ms=self._asked.stages.ms,
-                model=self._model,
-                stored=stored,
-                error=error_facts(self._error) if self._error else None,
-            ),
-        )
-
-    async def _publish_conversation(self, reply: Message) -> None:
-        try:
-            conversation = await self._desk.memory.conversations.touch(reply)
-        except StoreError as fault:
-            log.warning("conversations.not_read", reason=str(fault))
-            return
-        if conversation is not None:
-            self._desk.fanout.publish(
-                reply.user,
-                lambda seq: ConversationUpdated(
-                    seq=seq, conversation=wire_conversation(conversation)
-                ),
-            )

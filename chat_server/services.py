@@ -14,6 +14,7 @@ from anyio.abc import TaskGroup
 
 from chat_server.authentication import AdminGuard, Authenticator
 from chat_server.connections import Connections
+from chat_server.desk import Desk
 from chat_server.fanout import Fanout
 from chat_server.log_config import Pseudonyms
 from chat_server.metrics import Metrics
@@ -21,7 +22,6 @@ from chat_server.offline_responder import OfflineResponder
 from chat_server.openai_model import OpenAIReplyModel
 from chat_server.rate_limit import RateLimiter
 from chat_server.readiness import Part, Readiness
-from chat_server.reply import Desk
 from chat_server.reply_model import ReplyModel
 from chat_server.runs import Runs
 from chat_server.secrets_file import load_or_make

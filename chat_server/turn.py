@@ -14,6 +14,7 @@ import structlog
 from anyio.abc import TaskGroup
 
 from chat_server.authentication import Identity
+from chat_server.desk import Asked, Desk
 from chat_server.errors import ChatError, told
 from chat_server.events import (
     Accepted,
@@ -27,7 +28,7 @@ from chat_server.events import (
 from chat_server.protocol import Send, check_text
 from chat_server.rate_limit import RateLimiter
 from chat_server.rate_limited import RateLimited
-from chat_server.reply import Asked, Desk, Reply
+from chat_server.reply import Reply
 from chat_server.runs import Lane, Run
 from chat_server.stages import Stages
 from memory.errors import IdConflict, MemoryFault

@@ -21,7 +21,7 @@ from chat_server.outbox import Outbox
 from chat_server.prompt import Prompt
 from chat_server.protocol import Send
 from chat_server.rate_limit import RateLimiter
-from chat_server.reply import Desk
+from chat_server.desk import Desk
 from chat_server.reply_model import ReplyEnd, ReplyText
 from chat_server.runs import Runs
 from chat_server.turn import Turns

@@ -1,0 +1,53 @@
+"""What a reply is made with, and what was found out before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from chat_server.errors import ChatError
+from chat_server.events import Usage
+from chat_server.fanout import Fanout
+from chat_server.metrics import Metrics
+from chat_server.reply_model import ReplyModel
+from chat_server.runs import Runs
+from chat_server.stages import Stages
+from memory.dual_memory import DualMemory
+from memory.messages import MessageStatus, Vector
+from memory.short_term import Window
+
+
+@dataclass(slots=True)
+class Asked:
+    """What the turn found out before the reply; ``window`` is what stood before the question."""
+
+    window: Window
+    vector: Vector
+    version: int | None
+    active: bool
+    use_memory: bool
+    stages: Stages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What every reply is made with."""
+
+    memory: DualMemory
+    model: ReplyModel
+    fallback: ReplyModel
+    runs: Runs
+    fanout: Fanout
+    metrics: Metrics
+    system_prompt: str
+    context_tokens: int
+    max_results: int
+
+
+@dataclass(slots=True)
+class Ending:
+    """How a reply ended, as far as it is known; ``model`` is what wrote it."""
+
+    model: str
+    status: MessageStatus = "completed"
+    error: ChatError | None = None
+    usage: Usage = field(default_factory=Usage)
