@@ -53,7 +53,7 @@ check: $(DEV_STAMP)
 	@$(BIN)/lint-imports --no-cache
 
 test: $(DEV_STAMP) model browser check
-	@TANDEM_TEST_MODELS=$(TEST_MODELS) $(BIN)/python -m pytest $(TESTS)
+	@TEST_MODELS_FOLDER=$(TEST_MODELS) $(BIN)/python -m pytest $(TESTS)
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -12,11 +12,11 @@ from memory.model_files import NAME, prepare
 
 @pytest.fixture(scope="session")
 def prepared_model_folder(request: pytest.FixtureRequest) -> Path:
-    """A valid folder: below ``TANDEM_TEST_MODELS``, else in pytest's cache, made at first use.
+    """A valid folder: below ``TEST_MODELS_FOLDER``, else in pytest's cache, made at first use.
 
     Tests read it only; those that damage files damage a copy.
     """
-    given = os.environ.get("TANDEM_TEST_MODELS")
+    given = os.environ.get("TEST_MODELS_FOLDER")
     if given:
         folder = Path(given) / NAME
     else:
