@@ -22,6 +22,7 @@ from chat_server.http_routes import error_response, http_routes, limit_key
 from chat_server.security_headers import SecurityHeaders
 from chat_server.settings import Settings
 from chat_server.state import State
+from chat_server.transfer import transfer_routes
 from chat_server.websocket import chat_endpoint
 from memory.errors import MemoryFault, StoreUnavailable
 
@@ -44,6 +45,7 @@ def create_app(settings: Settings, open_services: OpenServices) -> Starlette:
     app = Starlette(
         routes=[
             WebSocketRoute("/ws", chat_endpoint),
+            *transfer_routes(limiter, settings.limits.http),
             *http_routes(limiter, settings.limits.http),
             *admin_routes(),
             Mount("/", StaticFiles(directory=STATIC, html=True)),

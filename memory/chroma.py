@@ -18,9 +18,9 @@ from memory.chroma_client import Address, ChromaClient
 from memory.chroma_collections import ChromaCollections, CollectionSpec, Select
 from memory.chroma_conversations import ConversationWalk
 from memory.chroma_months import MonthWalk
-from memory.errors import StoreUnavailable, StoreUnknown
+from memory.errors import StoreError, StoreUnavailable, StoreUnknown
 from memory.group_commit import GroupCommit
-from memory.long_term import ConversationPage, StoredPage
+from memory.long_term import ConversationPage, StoredPage, TreePage, check_bulk
 from memory.messages import (
     Appended,
     Conversation,
@@ -29,6 +29,7 @@ from memory.messages import (
     MessageId,
     UserId,
     Vector,
+    Vectors,
 )
 from memory.paging import conversation_page, parse_month_cursor
 from memory.placement import Placement, Shelf
@@ -102,10 +103,20 @@ class ChromaLongTermMemory:
         await self._client.aclose()
 
     async def append(self, message: Message, vector: Vector) -> Appended:
-        if vector.shape != (self._directory.dimension,):
-            raise ValueError(f"a vector of shape {vector.shape}: not of this store's embedder")
+        self._check(vector)
         shelf = self._placement.shelf(message.user)
         return await self._appends.submit(shelf, Append(message, vector))
+
+    async def append_many(
+        self, messages: Sequence[Message], vectors: Vectors
+    ) -> list[Appended | StoreError]:
+        check_bulk(messages, vectors)
+        if not messages:
+            return []
+        self._check(vectors[0])
+        shelf = self._placement.shelf(messages[0].user)
+        pairs = zip(messages, vectors, strict=True)
+        return await self._appends.submit_many(shelf, [Append(*pair) for pair in pairs])
 
     async def by_ids(self, user: UserId, ids: Sequence[MessageId]) -> list[Message]:
         distinct = list(dict.fromkeys(ids))
@@ -145,6 +156,10 @@ class ChromaLongTermMemory:
             log.warning("conversation.head_missed")
         return await walk.latest(limit)
 
+    async def tree(self, user: UserId, conversation: ConversationId, *, depth: int = 0) -> TreePage:
+        spec = self._spec(self._placement.shelf(user))
+        return await ConversationWalk(self._collections, spec, user, conversation).below(depth)
+
     async def newest(self, user: UserId, *, limit: int, before: str | None = None) -> StoredPage:
         """As in the contract: by month, and within a month the last stored first, which differs
         from the order of times where old messages were imported.
@@ -181,6 +196,10 @@ class ChromaLongTermMemory:
 
     async def usage(self) -> dict[str, int]:
         return await self._collections.usage(self._placement.prefix)
+
+    def _check(self, vector: Vector) -> None:
+        if vector.shape != (self._directory.dimension,):
+            raise ValueError(f"a vector of shape {vector.shape}: not of this store's embedder")
 
     async def _message_in(
         self, user: UserId, conversation: ConversationId, message_id: MessageId

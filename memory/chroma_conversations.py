@@ -15,8 +15,9 @@ import structlog
 
 from memory.chroma_collections import ChromaCollections, CollectionSpec, Part, Row, Select
 from memory.conversation_tree import Node, leaves_below, way_up
+from memory.long_term import TreePage
 from memory.messages import ConversationId, Message, MessageId, UserId
-from memory.records import page_key, page_of, stored_message, stored_node
+from memory.records import PAGE_DEPTHS, page_key, page_of, stored_message, stored_node
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +65,19 @@ class ConversationWalk:
             await self._load(range(last - page_of(limit - 1) - 1, last + 1))
         leaf = self._deepest()
         return await self.up_to(leaf.id, leaf.depth, limit)
+
+    async def below(self, depth: int) -> TreePage:
+        """The messages at *depth* and below it, ``PAGES_PER_READ`` pages at most; each after its
+        parent, and in the order of their insertion where they stand at one depth.
+        """
+        first = page_of(depth)
+        await self._load(range(first, first + PAGES_PER_READ))
+        found = [message for message in self._messages.values() if message.depth >= depth]
+        found.sort(key=lambda message: message.depth)
+        last = first + PAGES_PER_READ - 1
+        # Pages have no gaps: if the last one is empty, so are all that follow it.
+        more = bool(found) and page_of(found[-1].depth) == last
+        return TreePage(tuple(found), (last + 1) * PAGE_DEPTHS if more else None)
 
     async def newest_leaf_below(self, top: Message) -> Node:
         """Of what follows *top* and is followed by nothing, the last that was stored.

@@ -11,7 +11,7 @@ import structlog
 
 from memory.errors import StoreError
 from memory.long_term import ConversationPage, LongTermMemory
-from memory.messages import Conversation, ConversationId, Message, UserId
+from memory.messages import Conversation, ConversationId, Message, MessageId, UserId
 
 log = structlog.get_logger(__name__)
 
@@ -70,9 +70,36 @@ class ConversationDirectory:
         """
         known = await self.find(message.user, message.conversation)
         if known is not None:
-            changed = msgspec.structs.replace(known, head=message.id, updated_at=message.timestamp)
+            changed = _said(known, message, head=message.id)
             await self._long_term.save_conversation(changed)
-            self._remember(changed)
+            key = (changed.user, changed.id)
+            # Something else may have been said meanwhile; it must neither be lost nor lose the head.
+            merged = _said(self._at_hand(key) or changed, message, head=message.id)
+            self._remember(merged)
+            if key in self._unsaved:
+                self._unsaved[key] = merged
+
+    async def take_in(self, imported: Conversation) -> None:
+        """Make sure that a conversation stands in the list whose messages were stored elsewhere.
+
+        One that is listed keeps its title and head, and its times span both.
+
+        Raises:
+            StoreError: it could not be stored.
+        """
+        known = await self.find(imported.user, imported.id)
+        merged = imported
+        if known is not None:
+            merged = msgspec.structs.replace(
+                known,
+                created_at=min(known.created_at, imported.created_at),
+                updated_at=max(known.updated_at, imported.updated_at),
+                head=known.head or imported.head,
+            )
+        if merged != known:
+            self._remember(merged)
+            self._unsaved.pop((merged.user, merged.id), None)  # what waited is part of it
+            await self._long_term.save_conversation(merged)
 
     async def touch(self, message: Message) -> Conversation | None:
         """Note that *message* was said; written to the store within ``FLUSH_EVERY_S``.
@@ -83,9 +110,7 @@ class ConversationDirectory:
         known = await self.find(message.user, message.conversation)
         if known is None:
             return None
-        changed = msgspec.structs.replace(
-            known, updated_at=max(known.updated_at, message.timestamp)
-        )
+        changed = _said(known, message, head=known.head)
         self._remember(changed)
         self._unsaved[changed.user, changed.id] = changed
         return changed
@@ -96,9 +121,11 @@ class ConversationDirectory:
         Raises:
             StoreError: it could not be read.
         """
-        known = self._known.get((user, conversation))
+        key = (user, conversation)
+        known = self._at_hand(key)
         if known is None:
-            known = await self._long_term.conversation(user, conversation)
+            stored = await self._long_term.conversation(user, conversation)
+            known = self._at_hand(key) or stored  # what came to hand meanwhile is newer
             if known is not None:
                 self._remember(known)
         return known
@@ -138,8 +165,11 @@ class ConversationDirectory:
             try:
                 await self._long_term.save_conversation(conversation)
             except BaseException:
-                self._unsaved.setdefault(key, conversation)
+                self._unsaved.setdefault(key, self._known.get(key, conversation))
                 raise
+
+    def _at_hand(self, key: Key) -> Conversation | None:
+        return self._known.get(key) or self._unsaved.get(key)
 
     def _remember(self, conversation: Conversation) -> None:
         key = (conversation.user, conversation.id)
@@ -147,3 +177,9 @@ class ConversationDirectory:
         self._known.move_to_end(key)
         while len(self._known) > MAX_CACHED:
             self._known.popitem(last=False)
+
+
+def _said(known: Conversation, message: Message, *, head: MessageId | None) -> Conversation:
+    """*known* after *message* was said in it; times only grow."""
+    updated_at = max(known.updated_at, message.timestamp)
+    return msgspec.structs.replace(known, head=head, updated_at=updated_at)

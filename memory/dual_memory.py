@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 
 import anyio
@@ -20,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 DROP_EVERY_S = 1.0
 MAX_DISTRUSTED = 10_000
-"""Windows remembered as untrustworthy one by one; beyond that, all of them are."""
+"""Windows remembered as untrustworthy one by one; beyond that, all are that were not rebuilt."""
 
 
 class DualMemory:
@@ -48,6 +49,8 @@ class DualMemory:
         self._window_messages = window_messages
         self._distrusted: set[tuple[UserId, ConversationId]] = set()
         self._distrust_all = False
+        self._rebuilt: set[tuple[UserId, ConversationId]] = set()  # since all were distrusted
+        self._bulk_embedding = anyio.Lock()
 
     async def embed(self, text: str) -> Vector:
         """The unit vector of *text*: stored and searched with.
@@ -65,6 +68,39 @@ class DualMemory:
             StoreError: as :meth:`memory.long_term.LongTermMemory.append`.
         """
         return await self.long_term.append(message, vector)
+
+    async def record_many(self, messages: Sequence[Message]) -> list[Appended | StoreError]:
+        """Store *messages* of one user in order, for good, giving way to all that is said.
+
+        Neither windows nor recall know of them before :meth:`drop_windows` and
+        :meth:`read_again`.
+
+        Raises:
+            EmbeddingFailed: one of them has no vector; none was stored.
+            StoreBusy: as :meth:`memory.long_term.LongTermMemory.append_many`.
+        """
+        # One at a time, so that a message that is said waits for one text at most.
+        async with self._bulk_embedding:
+            vectors = await self._embedder.embed([message.text for message in messages])
+        return await self.long_term.append_many(messages, vectors)
+
+    async def drop_windows(self, user: UserId, conversations: Iterable[ConversationId]) -> None:
+        """Forget the windows of *conversations*, which others wrote to; never fails."""
+        for conversation in conversations:
+            await self.keep_window(user, conversation, Window(()), active=False)
+
+    async def read_again(self, last: Message) -> None:
+        """Let recall read the user's memories anew at its next use, here and in every other
+        process: *last*, one of those stored by :meth:`record_many`, is counted as a commit that
+        nobody has seen. Never fails.
+        """
+        try:
+            await self.short_term.append(last, active=False)
+        except ShortTermUnavailable as fault:
+            log.info("recall.not_told", reason=str(fault))
+        # Counting may have begun a window with *last* alone.
+        await self.drop_windows(last.user, [last.conversation])
+        self.hot.forget(last.user)
 
     async def append_window(self, message: Message, vector: Vector, *, active: bool) -> None:
         """Add a message that is stored to its window and to recall; never fails.
@@ -126,7 +162,7 @@ class DualMemory:
         except ShortTermUnavailable:
             self._distrust(key)
         else:
-            self._distrusted.discard(key)
+            self._trust(key)
 
     async def drop_distrusted(self) -> None:
         """Drop the windows that missed an append, as soon as short-term memory answers again, so
@@ -167,11 +203,19 @@ class DualMemory:
             log.info("recall.not_warmed", reason=str(fault))
 
     def _distrust(self, key: tuple[UserId, ConversationId]) -> None:
+        self._rebuilt.discard(key)
         if len(self._distrusted) >= MAX_DISTRUSTED:
             self._distrust_all = True
             log.warning("short_term.all_distrusted", windows=len(self._distrusted))
             self._distrusted.clear()
         self._distrusted.add(key)
 
+    def _trust(self, key: tuple[UserId, ConversationId]) -> None:
+        self._distrusted.discard(key)
+        if self._distrust_all:
+            if len(self._rebuilt) >= MAX_DISTRUSTED:
+                self._rebuilt.clear()  # which costs each of them one more rebuild
+            self._rebuilt.add(key)
+
     def _is_distrusted(self, key: tuple[UserId, ConversationId]) -> bool:
-        return self._distrust_all or key in self._distrusted
+        return key in self._distrusted or (self._distrust_all and key not in self._rebuilt)

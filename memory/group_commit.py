@@ -2,7 +2,7 @@
 
 A write costs the store the same few milliseconds whether it holds one record or a hundred, and
 all writes are serialised there. So while one batch is being written the next one gathers, and
-nobody waits for company that is not coming.
+nobody waits for company that is not coming. What comes in bulk gives way to what comes singly.
 """
 
 from __future__ import annotations
@@ -31,12 +31,23 @@ for the whole batch. It ends by itself in bounded time."""
 class _Waiting(Generic[Item, Outcome]):
     """One item, from the moment it is submitted until its outcome is known."""
 
-    __slots__ = ("done", "item", "outcome")
+    __slots__ = ("bulk", "done", "item", "outcome")
 
-    def __init__(self, item: Item) -> None:
+    def __init__(self, item: Item, *, bulk: bool = False) -> None:
         self.item = item
+        self.bulk = bulk
         self.done = anyio.Event()
         self.outcome: Outcome | StoreError | None = None
+
+
+class _Queue(Generic[Item, Outcome]):
+    """What waits for one key: ``bulk`` only moves while nothing is ``urgent``."""
+
+    __slots__ = ("bulk", "urgent")
+
+    def __init__(self) -> None:
+        self.urgent: deque[_Waiting[Item, Outcome]] = deque()
+        self.bulk: deque[_Waiting[Item, Outcome]] = deque()
 
 
 class GroupCommit(Generic[Key, Item, Outcome]):
@@ -45,7 +56,8 @@ class GroupCommit(Generic[Key, Item, Outcome]):
     One committer a key, for as long as something waits for it, owned by :meth:`run`. A batch may
     hold items with equal ids; what that means is known to *write*. After a batch of more than one
     the committer waits *linger_s* for the next ones of the crowd; a lone item never waits.
-    *on_batch* is told the size of each batch before it is written.
+    Items in bulk are written while no single one waits, *bulk_batch* at a time: a single item waits
+    for one such batch at most. *on_batch* is told the size of each batch before it is written.
     """
 
     def __init__(
@@ -54,16 +66,19 @@ class GroupCommit(Generic[Key, Item, Outcome]):
         *,
         max_batch: int = 100,
         max_waiting: int = 2_000,
+        bulk_batch: int = 20,
         linger_s: float = 0.002,
         on_batch: Callable[[int], None] = lambda _items: None,
     ) -> None:
         self._write = write
         self._max_batch = max_batch
         self._max_waiting = max_waiting
+        self._bulk_batch = bulk_batch
         self._linger_s = linger_s
         self._on_batch = on_batch
-        self._queues: dict[Key, deque[_Waiting[Item, Outcome]]] = {}
+        self._queues: dict[Key, _Queue[Item, Outcome]] = {}
         self._waiting = 0
+        self._bulk_waiting = 0
         self._tasks: TaskGroup | None = None
         self._scopes: set[anyio.CancelScope] = set()
         self.healthy = True
@@ -72,7 +87,7 @@ class GroupCommit(Generic[Key, Item, Outcome]):
     @property
     def waiting(self) -> int:
         """Items whose outcome is not known yet."""
-        return self._waiting
+        return self._waiting + self._bulk_waiting
 
     async def run(
         self, *, drain_s: float = 10.0, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
@@ -101,23 +116,48 @@ class GroupCommit(Generic[Key, Item, Outcome]):
             StoreUnavailable: :meth:`run` is not running.
             StoreError: what *write* says.
         """
-        if self._tasks is None:
-            raise StoreUnavailable("long-term memory is not open for writing")
+        queue = self._queue(key)
         if self._waiting >= self._max_waiting:
             raise StoreBusy(f"{self._waiting} records are waiting to be written")
         waiting: _Waiting[Item, Outcome] = _Waiting(item)
-        queue = self._queues.get(key)
-        if queue is None:
-            queue = self._queues[key] = deque()
-            self._tasks.start_soon(self._commit_all, key, queue)
-        queue.append(waiting)
+        queue.urgent.append(waiting)
         self._waiting += 1
         await waiting.done.wait()
         if isinstance(waiting.outcome, StoreError):
             raise waiting.outcome
         return waiting.outcome  # type: ignore[return-value]  # settled: no longer None
 
-    async def _commit_all(self, key: Key, queue: deque[_Waiting[Item, Outcome]]) -> None:
+    async def submit_many(self, key: Key, items: Sequence[Item]) -> list[Outcome | StoreError]:
+        """Write *items* in order, after all that is submitted singly; the outcome of each.
+
+        As long as single items come faster than they are written, these wait. Cancelling leaves
+        them to be written all the same.
+
+        Raises:
+            StoreBusy: too much is waiting in bulk; nothing of it was taken.
+            StoreUnavailable: :meth:`run` is not running.
+        """
+        queue = self._queue(key)
+        if self._bulk_waiting + len(items) > self._max_waiting:
+            raise StoreBusy(f"{self._bulk_waiting} records are waiting to be written in bulk")
+        waiting: list[_Waiting[Item, Outcome]] = [_Waiting(item, bulk=True) for item in items]
+        queue.bulk.extend(waiting)
+        self._bulk_waiting += len(waiting)
+        for each in waiting:
+            await each.done.wait()
+        return [each.outcome for each in waiting]  # type: ignore[misc]  # settled: no longer None
+
+    def _queue(self, key: Key) -> _Queue[Item, Outcome]:
+        """What waits for *key*, with a committer that looks at it after the next ``await``."""
+        if self._tasks is None:
+            raise StoreUnavailable("long-term memory is not open for writing")
+        queue = self._queues.get(key)
+        if queue is None:
+            queue = self._queues[key] = _Queue()
+            self._tasks.start_soon(self._commit_all, key, queue)
+        return queue
+
+    async def _commit_all(self, key: Key, queue: _Queue[Item, Outcome]) -> None:
         """Write batches until nothing waits for *key*.
 
         Shielded: only the deadline that the end of :meth:`run` sets cuts it short.
@@ -126,10 +166,11 @@ class GroupCommit(Generic[Key, Item, Outcome]):
         with anyio.CancelScope(shield=True) as scope:
             self._scopes.add(scope)
             try:
-                while queue:
-                    if len(batch) > 1 and len(queue) < self._max_batch:
+                while queue.urgent or queue.bulk:
+                    crowd = len(batch) > 1 and not batch[0].bulk
+                    if crowd and len(queue.urgent) < self._max_batch:
                         await anyio.sleep(self._linger_s)
-                    batch = [queue.popleft() for _ in range(min(len(queue), self._max_batch))]
+                    batch = self._next(queue)
                     self._on_batch(len(batch))
                     await self._commit(key, batch)
             finally:
@@ -137,7 +178,15 @@ class GroupCommit(Generic[Key, Item, Outcome]):
                 del self._queues[key]
                 # Nothing is left of them, unless the writing was cut short or failed unforeseen.
                 self._settle(batch, StoreUnknown("the write was cut short"))
-                self._settle(queue, StoreUnavailable("long-term memory is closing"))
+                closing = StoreUnavailable("long-term memory is closing")
+                self._settle([*queue.urgent, *queue.bulk], closing)
+
+    def _next(self, queue: _Queue[Item, Outcome]) -> list[_Waiting[Item, Outcome]]:
+        """Take the next batch off *queue*; bulk never rides with single items, whom it slows."""
+        lane, most = (
+            (queue.urgent, self._max_batch) if queue.urgent else (queue.bulk, self._bulk_batch)
+        )
+        return [lane.popleft() for _ in range(min(len(lane), most))]
 
     async def _commit(self, key: Key, batch: Sequence[_Waiting[Item, Outcome]]) -> None:
         try:
@@ -175,4 +224,7 @@ class GroupCommit(Generic[Key, Item, Outcome]):
             if not waiting.done.is_set():
                 waiting.outcome = outcome
                 waiting.done.set()
-                self._waiting -= 1
+                if waiting.bulk:
+                    self._bulk_waiting -= 1
+                else:
+                    self._waiting -= 1

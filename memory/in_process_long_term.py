@@ -10,7 +10,7 @@ import numpy as np
 
 from memory.conversation_tree import Node, leaves_below, way_up
 from memory.errors import IdConflict, StoreError, StoreUnavailable, StoreUnknown
-from memory.long_term import ConversationPage, StoredPage
+from memory.long_term import ConversationPage, StoredPage, TreePage, check_bulk
 from memory.messages import (
     Appended,
     Conversation,
@@ -19,9 +19,12 @@ from memory.messages import (
     MessageId,
     UserId,
     Vector,
+    Vectors,
 )
 from memory.paging import conversation_page, month_cursor, parse_month_cursor
 from memory.records import LAST_MONTH, month_of, settled
+
+TREE_DEPTHS = 16
 
 
 class InProcessLongTermMemory:
@@ -75,6 +78,18 @@ class InProcessLongTermMemory:
             raise outcome
         return outcome
 
+    async def append_many(
+        self, messages: Sequence[Message], vectors: Vectors
+    ) -> list[Appended | StoreError]:
+        check_bulk(messages, vectors)
+        outcomes: list[Appended | StoreError] = []
+        for message, vector in zip(messages, vectors, strict=True):
+            try:
+                outcomes.append(await self.append(message, vector))
+            except StoreError as error:
+                outcomes.append(error)
+        return outcomes
+
     def _store(self, message: Message, vector: Vector) -> Appended | IdConflict:
         stored = self._messages.get(message.id)
         if stored is not None:
@@ -117,6 +132,19 @@ class InProcessLongTermMemory:
             nodes = [Node(it.id, it.parent, it.depth) for it in messages.values()]
             return leaves_below(nodes, conversation.head)[-1]
         return max(reversed(messages.values()), key=lambda message: message.depth).id
+
+    async def tree(self, user: UserId, conversation: ConversationId, *, depth: int = 0) -> TreePage:
+        await self._answer()
+        own = [
+            message
+            for message in self._messages.values()
+            if message.user == user and message.conversation == conversation
+        ]
+        last = depth + TREE_DEPTHS
+        part = [message for message in own if depth <= message.depth < last]
+        more = any(message.depth >= last for message in own)
+        part.sort(key=lambda message: message.depth)
+        return TreePage(tuple(part), last if more else None)
 
     async def newest(self, user: UserId, *, limit: int, before: str | None = None) -> StoredPage:
         await self._answer()

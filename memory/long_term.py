@@ -7,6 +7,7 @@ from typing import Protocol
 
 import msgspec
 
+from memory.errors import StoreError
 from memory.messages import (
     Appended,
     Conversation,
@@ -38,6 +39,28 @@ class ConversationPage(msgspec.Struct, frozen=True):
     before: str | None
 
 
+class TreePage(msgspec.Struct, frozen=True):
+    """Some of a conversation's messages, on all of its branches, each after its parent.
+
+    ``depth`` is where the walk goes on; ``None`` means that there are none below.
+    """
+
+    messages: tuple[Message, ...]
+    depth: int | None
+
+
+def check_bulk(messages: Sequence[Message], vectors: Vectors) -> None:
+    """What every ``append_many`` asks of its arguments.
+
+    Raises:
+        ValueError: the messages are not one user's, or not as many as the vectors.
+    """
+    if len(messages) != len(vectors):
+        raise ValueError(f"{len(messages)} messages with {len(vectors)} vectors")
+    if len({message.user for message in messages}) > 1:
+        raise ValueError("messages of several users")
+
+
 class LongTermMemory(Protocol):
     """Messages and conversations, kept for good, each under its user.
 
@@ -66,6 +89,20 @@ class LongTermMemory(Protocol):
         """
         ...
 
+    async def append_many(
+        self, messages: Sequence[Message], vectors: Vectors
+    ) -> list[Appended | StoreError]:
+        """Store *messages* of one user in order, each as :meth:`append`; the outcome of each.
+
+        For what nobody waits for: appends go first, and wait for a small part of these at most.
+        *vectors*: float32, (len(messages), dim).
+
+        Raises:
+            StoreBusy: too many of such are waiting; nothing was written.
+            ValueError: they are not one user's, or not as many as *vectors*.
+        """
+        ...
+
     async def by_ids(self, user: UserId, ids: Sequence[MessageId]) -> list[Message]:
         """*user*'s messages among *ids*, in that order; unknown and foreign ids are left out."""
         ...
@@ -83,6 +120,10 @@ class LongTermMemory(Protocol):
         With *before*, the *limit* ones that lead to that message, without it (none if it is
         not in the conversation). Empty for a conversation that does not exist.
         """
+        ...
+
+    async def tree(self, user: UserId, conversation: ConversationId, *, depth: int = 0) -> TreePage:
+        """The next few hundred depths of a conversation, from *depth* on, all branches."""
         ...
 
     async def newest(self, user: UserId, *, limit: int, before: str | None = None) -> StoredPage:
