@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
@@ -24,6 +25,7 @@ wait for the time-out of each of its calls while Redis hangs."""
 class ShortTermBreaker:
     """Short-term memory that fails at once while its server is known to be sick.
 
+    After ``REST_S`` one call asks again while the others are still spared; so does each ``ping``.
     *on_failure* is called with the operation's name for each failure (not for the calls that
     were spared).
     """
@@ -38,7 +40,7 @@ class ShortTermBreaker:
         self._inner = inner
         self._on_failure = on_failure
         self._clock = clock
-        self._rests_until = 0.0
+        self._rests_until = -math.inf
         self._sick = False
 
     @property
@@ -46,9 +48,14 @@ class ShortTermBreaker:
         """Whether the last call that was made failed."""
         return self._sick
 
-    async def _call(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:
-        if self._clock() < self._rests_until:
+    async def _call(
+        self, operation: str, call: Callable[[], Awaitable[T]], *, resting_or_not: bool = False
+    ) -> T:
+        now = self._clock()
+        if now < self._rests_until and not resting_or_not:
             raise ShortTermUnavailable("not asked: the server did not answer just now")
+        if self._sick:
+            self._rests_until = now + REST_S  # the others wait for what this one call finds out
         try:
             result = await call()
         except ShortTermUnavailable as fault:
@@ -60,7 +67,7 @@ class ShortTermBreaker:
             raise
         if self._sick:
             log.info("short_term.restored", operation=operation)
-        self._sick = False
+        self._sick, self._rests_until = False, -math.inf
         return result
 
     async def admit(self, user: UserId, conversation: ConversationId | None) -> Admission:
@@ -90,8 +97,7 @@ class ShortTermBreaker:
 
     async def ping(self) -> None:
         """Ask the server, resting or not: this is how its return is noticed."""
-        self._rests_until = 0.0
-        await self._call("ping", self._inner.ping)
+        await self._call("ping", self._inner.ping, resting_or_not=True)
 
     async def usage(self) -> ShortTermUsage:
         return await self._call("usage", self._inner.usage)
