@@ -1,0 +1,268 @@
+"""A client of a Tandem server for programs: bots, bridges, tests.
+
+::
+
+    async with await Client.guest("http://127.0.0.1:8000") as client:
+        reply = client.send("My dog is called Biscuit.")
+        async for piece in reply:
+            print(piece, end="", flush=True)
+
+Errors are :class:`ClientError` and its kinds. See docs/client.md.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Final, Self, TypedDict, Unpack
+
+import anyio
+from anyio import create_task_group, get_cancelled_exc_class
+
+from chat_server.client_errors import (
+    ClientError,
+    NoAnswer,
+    ServerError,
+    TooMuchWaiting,
+    Unreachable,
+)
+from chat_server.client_events import (
+    Accepted,
+    Allowance,
+    ConnectionLost,
+    Conversation,
+    Event,
+    Limits,
+    Memory,
+    Message,
+    Welcome,
+)
+from chat_server.client_exchange import Command, Exchange, Observer
+from chat_server.client_http import HttpApi
+from chat_server.client_reply import Reply, Result
+
+__all__ = [
+    "Accepted",
+    "Allowance",
+    "Client",
+    "ClientError",
+    "ConnectionLost",
+    "Conversation",
+    "Event",
+    "Memory",
+    "Message",
+    "NoAnswer",
+    "Reply",
+    "Result",
+    "ServerError",
+    "TooMuchWaiting",
+    "Unreachable",
+    "Welcome",
+    "new_id",
+]
+
+CONNECT_WITHIN_S: Final = 10.0
+ANSWER_WITHIN_S: Final = 30.0
+
+_CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def new_id() -> str:
+    """An id for a message or a conversation: a ULID, 26 characters that sort by time."""
+    number = time.time_ns() // 1_000_000 << 80 | secrets.randbits(80)
+    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -5, -5))
+
+
+class SendFields(TypedDict, total=False):
+    """What may be said of a message; see :meth:`Client.send`."""
+
+    conversation: str | None
+    parent: str | None
+    author: str | None
+    memory: bool
+    id: str | None
+
+
+class Client:
+    """One user's connection, kept up until the ``async with`` block ends.
+
+    A lost connection is opened again after 0.2 to 10 s; messages without an answer are repeated
+    under their ids, and replies go on where they were. *on_event* hears every event of the
+    user (also of other connections), ``Welcome`` and ``ConnectionLost``; it must not block. Use
+    the client from the event loop that entered it.
+    """
+
+    def __init__(self, url: str, *, token: str, on_event: Observer | None = None) -> None:
+        """Prepare a connection to the server at *url* as the holder of *token*.
+
+        Raises:
+            ValueError: *url* is not an http or https address.
+        """
+        self.url = url.rstrip("/")
+        self.token = token
+        self.user = ""
+        """Who this is; known once connected."""
+        self.limits: Allowance | None = None
+        """What is left of the user's limit."""
+        self._on_event = on_event
+        self._http = HttpApi(self.url, token)
+        self._exchange = Exchange(self.url, token, self._http, self._heard)
+        self._welcomed = anyio.Event()
+        self._trouble = ""
+
+    @classmethod
+    async def guest(cls, url: str, *, on_event: Observer | None = None) -> Self:
+        """A client for somebody new. Keep its ``token``: it is who you are.
+
+        Raises:
+            ServerError: guests are not welcome there.
+            Unreachable: there is no server.
+        """
+        async with HttpApi(url.rstrip("/"), None) as http:
+            session = await http.session()
+        return cls(url, token=session.token, on_event=on_event)
+
+    async def __aenter__(self) -> Self:
+        """Connect.
+
+        Raises:
+            ServerError: the token is not valid, or the server refuses for another reason.
+            Unreachable: no connection within ``CONNECT_WITHIN_S``.
+        """
+        await self._http.__aenter__()
+        self._tasks = await create_task_group().__aenter__()
+        self._tasks.start_soon(self._exchange.run)
+        self._tasks.start_soon(self._exchange.catch_up)
+        try:
+            with anyio.move_on_after(CONNECT_WITHIN_S):
+                await self._welcomed.wait()
+            if self._exchange.failure is not None:
+                raise self._exchange.failure
+            if not self._welcomed.is_set():
+                raise Unreachable(f"{self.url}: {self._trouble or 'no answer'}")
+        except BaseException as failure:
+            await self.__aexit__(type(failure), failure, failure.__traceback__)
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        """Close; who still waits for a reply is told. Replies are made to their end all the same,
+        and stand in the history.
+        """
+        self._exchange.end(Unreachable("the client was closed"))
+        self._tasks.cancel_scope.cancel()
+        # The group sees only a cancellation, which may be its own: what else the block raised
+        # leaves it as it is, and not in a group of exceptions.
+        try:
+            if isinstance(error, get_cancelled_exc_class()):
+                return await self._tasks.__aexit__(kind, error, trace)
+            await self._tasks.__aexit__(None, None, None)
+        finally:
+            await self._http.__aexit__(None, None, None)
+        return None
+
+    @property
+    def online(self) -> bool:
+        """Whether there is a connection at this moment."""
+        return self._exchange.connection.online
+
+    def send(self, text: str, **fields: Unpack[SendFields]) -> Reply:
+        """Say *text*, now or as soon as there is a connection again.
+
+        ``conversation``: where; your own :func:`new_id` opens one, without it the server opens
+        one. ``parent``: the message that this one follows, instead of the last. ``author``: who
+        speaks, where several do. ``memory=False``: answer without memories of other
+        conversations. ``id``: that of an earlier attempt, to repeat it.
+
+        Raises:
+            TooMuchWaiting: 16 messages wait to be accepted.
+            ServerError: the server has ended the conversation for good.
+        """
+        again = fields.get("id")
+        id_ = again or new_id()
+        known = self._exchange.reply_to(id_) if again else None
+        if known is not None:
+            return known
+        frame: dict[str, object] = {"type": "send", "id": id_, "text": text}
+        for name in ("conversation", "parent", "author"):
+            if fields.get(name) is not None:
+                frame[name] = fields.get(name)
+        if not fields.get("memory", True):
+            frame["options"] = {"memory": False}
+        if again:
+            frame["retry"] = True
+        reply = Reply(id_, frame, self._stop)
+        self._exchange.ask(id_, Command(frame, reply))
+        return reply
+
+    async def stop(self, run: str) -> None:
+        """End the reply *run* of this user, whoever asked for it; what it said is kept. No error
+        if it has ended already.
+
+        Raises:
+            ServerError: there is no such reply.
+            NoAnswer: nothing was heard within ``ANSWER_WITHIN_S``.
+        """
+        id_ = new_id()
+        command = Command({"type": "stop", "id": id_, "run": run})
+        self._exchange.ask(id_, command)
+        with anyio.move_on_after(ANSWER_WITHIN_S):
+            await command.answered.wait()
+        self._exchange.forget(id_)
+        if command.failure is not None:
+            raise command.failure
+        if not command.answered.is_set():
+            raise NoAnswer(f"the stop was not answered within {ANSWER_WITHIN_S:.0f} s")
+
+    async def conversations(self, *, page: int = 50) -> AsyncIterator[Conversation]:
+        """All conversations, last updated first; asks for *page* of them at a time."""
+        before: str | None = None
+        while True:
+            found = await self._http.conversations(limit=page, before=before)
+            for conversation in found.conversations:
+                yield conversation
+            before = found.before
+            if before is None:
+                return
+
+    async def history(self, conversation: str, *, page: int = 50) -> AsyncIterator[Message]:
+        """The messages of *conversation*, newest first; asks for *page* of them at a time."""
+        before: str | None = None
+        while True:
+            found = await self._http.messages(conversation, limit=page, before=before)
+            for message in reversed(found.messages):
+                yield message
+            before = found.before
+            if before is None:
+                return
+
+    async def search(self, query: str, *, limit: int = 10) -> list[Memory]:
+        """What is remembered that fits *query* best, over all conversations."""
+        return (await self._http.search(query, limit=limit)).items
+
+    async def _stop(self, reply: Reply) -> None:
+        await self.stop((await reply.accepted()).run)
+
+    def _heard(self, event: Event | ConnectionLost) -> None:
+        match event:
+            case Welcome():
+                self.user = event.user
+                self.limits = event.limits.user if event.limits else None
+                self._welcomed.set()
+            case Limits():
+                self.limits = event.user
+            case ConnectionLost():
+                self._trouble = event.reason
+                if event.retry_in_s is None:
+                    self._welcomed.set()
+            case _:
+                pass
+        if self._on_event is not None:
+            self._on_event(event)

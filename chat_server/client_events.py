@@ -1,0 +1,232 @@
+"""What a client reads: events of the WebSocket protocol and the values inside; no I/O.
+
+These are the client's own types and not the server's, for two reasons: a client reads what a
+newer server sends (unknown fields, types, codes and statuses are no errors), and whoever writes a
+bot does not load the server.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+VERSION: Final = 1
+SUBPROTOCOL: Final = "tandem.v1"
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that is remembered; ``score`` lies in 0..1."""
+
+    id: str
+    text: str
+    score: float = 0.0
+    timestamp: float = 0.0
+    conversation: str = ""
+    role: str = "user"
+    why: tuple[str, ...] = ()
+    author: str | None = None
+    client_id: str | None = None
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """What was said; ``timestamp`` in seconds since the epoch, UTC.
+
+    ``status`` is ``completed``, or for a reply ``stopped``, ``interrupted`` or ``failed``;
+    ``client_id`` is the id that its sender gave it.
+    """
+
+    id: str
+    role: str
+    text: str
+    timestamp: float
+    parent: str | None = None
+    status: str = "completed"
+    client_id: str | None = None
+    author: str | None = None
+    model: str | None = None
+    reply_to: str | None = None
+
+
+class Conversation(msgspec.Struct, frozen=True, kw_only=True):
+    """A conversation as it is listed; times in seconds since the epoch, UTC."""
+
+    id: str
+    title: str
+    created_at: float
+    updated_at: float
+    head: str | None = None
+
+
+class Allowance(msgspec.Struct, frozen=True):
+    """What is left of a limit. ``reset_ms``: until one more is free."""
+
+    limit: int
+    remaining: int
+    reset_ms: int = 0
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens as the model's server counted them."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+class ErrorFacts(msgspec.Struct, frozen=True):
+    """An error inside another event or an HTTP answer."""
+
+    code: str
+    message: str
+    retryable: bool = False
+    retry_after_ms: int | None = None
+    field: str | None = None
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """What the server sends."""
+
+
+class Limits(Event, frozen=True, kw_only=True, tag="limits"):
+    """What is left of the user's own limit; after each accepted message."""
+
+    user: Allowance
+
+
+class LimitsState(msgspec.Struct, frozen=True):
+    """The same inside ``welcome``."""
+
+    user: Allowance
+
+
+class Welcome(Event, frozen=True, kw_only=True, tag="welcome"):
+    """The connection is open."""
+
+    user: str
+    connection: str = ""
+    heartbeat_s: float = 25.0
+    max_frame_bytes: int = 65_536
+    limits: LimitsState | None = None
+
+
+class Accepted(Event, frozen=True, kw_only=True, tag="accepted"):
+    """The message ``re`` is stored for good; ``run`` will be its reply's id."""
+
+    re: str
+    message: str
+    conversation: str
+    run: str
+    duplicate: bool = False
+
+
+class Ok(Event, frozen=True, kw_only=True, tag="ok"):
+    """The command ``re`` was carried out."""
+
+    re: str
+
+
+class Refused(Event, frozen=True, kw_only=True, tag="error"):
+    """The command ``re`` was not carried out; with ``run``, a reply failed instead."""
+
+    code: str
+    message: str
+    retryable: bool = False
+    re: str | None = None
+    run: str | None = None
+    retry_after_ms: int | None = None
+    field: str | None = None
+
+
+class MessageCreated(Event, frozen=True, kw_only=True, tag="message.created"):
+    """A message of the user was stored, from here or from elsewhere."""
+
+    conversation: str
+    message: Message
+
+
+class RunStarted(Event, frozen=True, kw_only=True, tag="run.started"):
+    """A reply to ``message`` is being made."""
+
+    run: str
+    conversation: str
+    message: str
+    model: str = ""
+
+
+class RunMemories(Event, frozen=True, kw_only=True, tag="run.memories"):
+    """What is remembered for a reply."""
+
+    run: str
+    items: tuple[Memory, ...]
+    took_ms: float = 0.0
+
+
+class RunDelta(Event, frozen=True, kw_only=True, tag="run.delta"):
+    """The next piece of a reply; ``offset`` counts the code points before it."""
+
+    run: str
+    offset: int
+    text: str
+
+
+class RunDone(Event, frozen=True, kw_only=True, tag="run.done"):
+    """A reply is over; its message is what holds."""
+
+    run: str
+    conversation: str
+    status: str
+    message: Message
+    chars: int
+    sha256: str
+    usage: Usage = Usage()
+    timings_ms: dict[str, float] = {}
+    model: str = ""
+    stored: bool = True
+    error: ErrorFacts | None = None
+
+
+class ConversationUpdated(Event, frozen=True, kw_only=True, tag="conversation.updated"):
+    """A conversation is new, or something was said in it."""
+
+    conversation: Conversation
+
+
+class ServerPing(Event, frozen=True, kw_only=True, tag="ping"):
+    """The server asks whether anybody is there."""
+
+
+class GoAway(Event, frozen=True, kw_only=True, tag="goaway"):
+    """The server restarts and will be gone in ``deadline_ms``."""
+
+    reason: str = "restart"
+    deadline_ms: int = 0
+
+
+class ConnectionLost(msgspec.Struct, frozen=True, kw_only=True):
+    """The client's own event: the connection is lost, or could not be opened.
+
+    The next attempt is made in ``retry_in_s``; ``None``: the server does not want one.
+    """
+
+    reason: str
+    retry_in_s: float | None
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    type: str
+
+
+_envelope: Final = msgspec.json.Decoder(_Envelope)
+_decoders: Final = {
+    str(kind.__struct_config__.tag): msgspec.json.Decoder(kind) for kind in Event.__subclasses__()
+}
+
+
+def decode_event(text: str) -> Event | None:
+    """Read one text frame; ``None`` for a type that is not known here.
+
+    Raises:
+        msgspec.DecodeError: it is not what the protocol says.
+    """
+    decoder = _decoders.get(_envelope.decode(text).type)
+    return None if decoder is None else decoder.decode(text)
