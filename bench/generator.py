@@ -203,11 +203,7 @@ async def crowd(url: str) -> AsyncIterator[Crowd]:
 
 
 def sentences(chance: random.Random) -> Iterator[str]:
-    """Different messages of about 20 words, without end."""
+    """Different messages of about 20 tokens, without end."""
     for number in count(1):
-        first, second = (
-            f"{chance.choice(_SUBJECTS)} {chance.choice(_DOINGS)} {chance.choice(_THINGS)}"
-            for _ in range(2)
-        )
-        mark = chance.randrange(10**9)
-        yield f"Note {number}-{mark}: {first}, and {second}. {chance.choice(_ASKS)}"
+        told = " ".join(chance.choice(words) for words in (_SUBJECTS, _DOINGS, _THINGS))
+        yield f"{told}, day {number}. {chance.choice(_ASKS)}"

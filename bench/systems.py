@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,13 @@ from bench.processes import ROOT, Failed, Program, Usage, running, usage
 
 NO_LIMIT = "100000000"
 STUB_TIMEOUT_S = 60.0
-MODELS = Path(os.environ.get("TANDEM_TEST_MODELS", ROOT / ".cache" / "models"))
+TEXT = (
+    "If it were mine, the old house by the river would keep its green door and the small table "
+    "in front of it. Ask them what they like to read, and bring bread, pears and a map of the "
+    "north. Walk there early, before the rain, and write me."
+)
+"""Words of one token each, for the model as for the embedder; 50 of them."""
+MODELS = Path(os.environ.get("TEST_MODELS_FOLDER", ROOT / ".cache" / "models"))
 
 
 class Asked(msgspec.Struct, kw_only=True):
@@ -40,7 +47,8 @@ class Stub:
 
     def answer(self, *, tokens: int, first_token_ms: float, token_ms: float) -> None:
         """Answer so from now on, and forget what was asked."""
-        mode = {"tokens": tokens, "first_token_ms": first_token_ms, "token_ms": token_ms}
+        text = " ".join(islice(cycle(TEXT.split()), tokens))
+        mode = {"text": text, "first_token_ms": first_token_ms, "token_ms": token_ms}
         self._http.post("/mode", json=mode).raise_for_status()
         self._http.delete("/requests").raise_for_status()
 
