@@ -23,6 +23,7 @@ from chat_server.events import (
 from chat_server.runs import Run
 from chat_server.state import State
 from memory.messages import ConversationId, MessageId, RunId
+from memory.paging import NotACursor
 from memory.recalled import Recalled
 
 MAX_QUERY_CHARS: Final = 2_000
@@ -124,11 +125,14 @@ class ConversationsBody(msgspec.Struct):
 async def conversations(request: Request) -> Response:
     """The user's conversations, last updated first."""
     user = identify(request).user
-    page = await state_of(request)["memory"].conversations.page(
-        user,
-        limit=whole_number(request, "limit", 50, 200),
-        before=request.query_params.get("before"),
-    )
+    limit = whole_number(request, "limit", 50, 200)
+    before = request.query_params.get("before")
+    try:
+        page = await state_of(request)["memory"].conversations.page(
+            user, limit=limit, before=before
+        )
+    except NotACursor as error:
+        raise ChatError("bad_request", "`before` is no page's end", field="before") from error
     body = ConversationsBody(
         [wire_conversation(found) for found in page.conversations], page.before
     )

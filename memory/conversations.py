@@ -73,7 +73,7 @@ class ConversationDirectory:
             changed = _said(known, message, head=message.id)
             await self._long_term.save_conversation(changed)
             key = (changed.user, changed.id)
-            # Something else may have been said meanwhile; it must neither be lost nor lose the head.
+            # Something may have been said meanwhile: its time must not be lost, nor this head.
             merged = _said(self._at_hand(key) or changed, message, head=message.id)
             self._remember(merged)
             if key in self._unsaved:

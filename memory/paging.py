@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from typing import Final
@@ -9,7 +10,14 @@ from typing import Final
 from memory.long_term import ConversationPage
 from memory.messages import Conversation
 
-_MONTH_CURSOR: Final = re.compile(r"(\d{4})-(\d{2})(?:\.(\d{1,9}))?", re.ASCII)
+_MONTH_CURSOR: Final = re.compile(r"(\d{4})-(0[1-9]|1[0-2])(?:\.(\d{1,9}))?", re.ASCII)
+
+
+class NotACursor(ValueError):
+    """A text that no page has given to continue with."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"{text!r} is not a cursor")
 
 
 def month_cursor(month: int, left: int | None) -> str:
@@ -19,10 +27,10 @@ def month_cursor(month: int, left: int | None) -> str:
 
 
 def parse_month_cursor(text: str) -> tuple[int, int | None]:
-    """The arguments of :func:`month_cursor`; ``ValueError`` for what it did not make."""
+    """The arguments of :func:`month_cursor`; ``NotACursor`` for what it did not make."""
     match = _MONTH_CURSOR.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is not a cursor")
+        raise NotACursor(text)
     year, month, left = match.groups()
     return int(year) * 12 + int(month) - 1, None if left is None else int(left)
 
@@ -34,12 +42,11 @@ def conversation_page(
     before.
 
     One that is updated between two pages moves to the front: it may be missing from the second,
-    and is then known from a newer first one. ``ValueError`` for a cursor that is not ours.
+    and is then known from a newer first one. ``NotACursor`` for a *before* that is not ours.
     """
     ordered = sorted(conversations, key=_place, reverse=True)
     if before is not None:
-        updated_at, _, conversation_id = before.partition("/")
-        last = (float(updated_at), conversation_id)
+        last = _parse_place(before)
         ordered = [conversation for conversation in ordered if _place(conversation) < last]
     page = tuple(ordered[: max(0, limit)])
     more = bool(page) and len(page) < len(ordered)
@@ -48,3 +55,14 @@ def conversation_page(
 
 def _place(conversation: Conversation) -> tuple[float, str]:
     return conversation.updated_at, conversation.id
+
+
+def _parse_place(text: str) -> tuple[float, str]:
+    updated_at, _, conversation_id = text.partition("/")
+    try:
+        place = float(updated_at), conversation_id
+    except ValueError as error:
+        raise NotACursor(text) from error
+    if not conversation_id or math.isnan(place[0]):
+        raise NotACursor(text)
+    return place

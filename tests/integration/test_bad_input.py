@@ -147,6 +147,7 @@ def test_http_errors_have_one_shape_and_name_the_field(server: RunningServer) ->
         ("/api/conversations", "forged", 401, "not_authenticated", None),
         ("/api/conversations?limit=0", token, 400, "bad_request", "limit"),
         ("/api/conversations?limit=x", token, 400, "bad_request", "limit"),
+        ("/api/conversations?before=x", token, 400, "bad_request", "before"),
         ("/api/conversations/none/messages", token, 404, "unknown_conversation", None),
         ("/api/conversations/none/messages?limit=999", token, 400, "bad_request", "limit"),
         ("/api/search", token, 400, "bad_request", "q"),

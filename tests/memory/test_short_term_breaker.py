@@ -76,7 +76,7 @@ async def test_after_a_failure_nothing_is_asked_for_a_while(world: World) -> Non
         lambda: world.breaker.append(message, active=True),
         lambda: world.breaker.replace(ANN, TEA, [message], active=True),
         lambda: world.breaker.drop(ANN, TEA),
-        lambda: world.breaker.usage(),
+        world.breaker.usage,
     ]
     world.now += REST_S - 0.01
     for call in spared:
