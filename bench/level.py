@@ -16,9 +16,12 @@ from bench.systems import Asked, Stub, System
 
 SETTLE_S = 1.0
 """What is written behind the last reply belongs to its turn."""
-TURN_S = 2.5
-"""How long a user is busy with a turn, generously."""
-SPARE_USERS = 10
+PAUSE_S = 1.0
+"""Between two turns of a user, on average, when the server needs no time."""
+SPARE_USERS = 8
+FIRST_MESSAGES_PER_S = 15.0
+QUIET_AFTER_S = 6.0
+"""When nothing is left of what a server writes behind."""
 LAG_BOUNDS_S = (0.01, 0.025, 0.05)
 MEGABYTE = 1_000_000
 
@@ -40,7 +43,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     def users(self) -> int:
         """Enough that nobody has two replies under way."""
         own_s = (self.first_token_ms + self.tokens * self.token_ms) / 1000
-        return int(self.rate * (own_s + TURN_S)) + SPARE_USERS
+        return int(self.rate * (own_s + PAUSE_S)) + SPARE_USERS
 
 
 class Level(msgspec.Struct, kw_only=True):
@@ -93,6 +96,7 @@ class Bench:
 
     async def measure_idle(self, seconds: float) -> None:
         """Take what is used in *seconds* of silence for what is used without any turn."""
+        await anyio.sleep(QUIET_AFTER_S)
         before = self._usage()
         await anyio.sleep(seconds)
         after = self._usage()
@@ -102,7 +106,8 @@ class Bench:
 
     async def run(self, load: Load, turns: int, *, seed: int, progress: Progress) -> Level:
         """Offer *load* until *turns* messages were sent, and wait for their replies."""
-        await self.crowd.grow(load.users)
+        await run_sync(self._answer, load)
+        await self._acquaint(load.users, progress)
         await run_sync(self._answer, load)
         before, counted = self._usage(), await run_sync(self.system.histograms)
         starved = self.crowd.starved
@@ -129,6 +134,16 @@ class Bench:
             rss_mb={part: round(held / MEGABYTE, 1) for part, held in after.rss_bytes.items()},
             histograms=since(await run_sync(self.system.histograms), counted),
         )
+
+    async def _acquaint(self, users: int, progress: Progress) -> None:
+        """Have *users* users of whom none is new: a first message costs more than others."""
+        new = users - len(self.crowd.users)
+        if new > 0:
+            progress(f"{self.system.name}: {new} users say their first message")
+            await self.crowd.grow(users)
+            async for _ in self.crowd.offer(FIRST_MESSAGES_PER_S, users, seed=-users):
+                pass
+            await self.crowd.settle()
 
     def _answer(self, load: Load) -> None:
         self._stub.answer(

@@ -19,6 +19,7 @@ from bench.level import OUTSIDE_FIGURES, SERVER_FIGURES, Level, stalls
 from bench.processes import ROOT
 
 RESULTS = ROOT / "bench" / "results"
+STAGES = ("admit", "embed", "window", "commit", "recall", "first_token", "commit_reply")
 PACKAGES = (
     *("starlette", "uvicorn", "uvloop", "websockets", "anyio", "msgspec", "chromadb", "redis"),
     *("openai", "aiohttp", "onnxruntime", "sentence-transformers", "torch"),
@@ -30,6 +31,13 @@ MEANINGS = {
     "send_to_request": "(d) send to request at the stub",
     "byte_to_delta": "(d) stub's first word to delta seen",
     "send_to_accepted": "(d) send to accepted",
+    "admit": "stage: admitted by Redis",
+    "embed": "stage: question embedded",
+    "window": "stage: window and parent found",
+    "commit": "stage: question committed",
+    "recall": "stage: memories found",
+    "first_token": "stage: model asked to first word",
+    "commit_reply": "stage: reply embedded and committed",
     "beyond_model": "(d) send to run.done, without the model",
 }
 
@@ -117,7 +125,7 @@ def level_text(system: str, level: LevelReport) -> str:
     """A level for a terminal."""
     rows = [
         (MEANINGS[name], *(f"{figure:.1f}" for figure in (it.p50, it.p90, it.p99, it.max)))
-        for name in (*SERVER_FIGURES, *OUTSIDE_FIGURES)
+        for name in (*SERVER_FIGURES, *OUTSIDE_FIGURES, *STAGES)
         if (it := level.times_ms.get(name)) is not None
     ]
     late = level.times_ms.get("generator_late")

@@ -37,7 +37,7 @@ from bench.report import (  # noqa: E402
 from bench.systems import open_stub, open_system  # noqa: E402
 
 WARM_UP = Load(rate=10, first_token_ms=0)
-WARM_UP_TURNS = 30
+WARM_UP_TURNS = 20
 KNEE_BEGIN = 30.0
 
 
