@@ -124,7 +124,6 @@ class Turns:
             if await self._answer_again(send, user, conversation, lane, answer):
                 return
             self._runs.check_room(lane)
-
             admission = await self._limiter.admit(user, conversation)
             stages.end("admit")
             vector = await self._memory.embed(send.text)
