@@ -1,6 +1,7 @@
 # make run    set up what is missing, and start the server
 # make test   set up what the tests need, and run all checks
-# Further: make setup, make check (lint, types, layers), make clean.
+# Further: make setup, make check (lint, types, layers), make clean; make bench, make load, make
+# profile (docs/benchmarks.md).
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +11,7 @@ DEV_STAMP := $(VENV)/.dev-requirements
 TEST_MODELS := $(abspath .cache/models)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 
-.PHONY: run setup test check browser model clean
+.PHONY: run setup test check browser model clean bench load profile
 
 run: $(RUN_STAMP)
 	@exec $(BIN)/python -m chat_server serve
@@ -54,6 +55,20 @@ check: $(DEV_STAMP)
 
 test: $(DEV_STAMP) model browser check
 	@TEST_MODELS_FOLDER=$(TEST_MODELS) $(BIN)/python -m pytest $(TESTS)
+
+# BENCH=--quick for a short form of less than two minutes; the whole one takes most of an hour.
+bench: $(RUN_STAMP) model
+	@TEST_MODELS_FOLDER=$(TEST_MODELS) $(BIN)/python bench/turns.py --against naive $(BENCH)
+
+load: $(RUN_STAMP) model
+	@TEST_MODELS_FOLDER=$(TEST_MODELS) $(BIN)/python bench/load.py $(LOAD)
+
+$(BIN)/py-spy: | $(BIN)/python
+	@echo "Installing py-spy, the profiler"
+	@$(PIP) install py-spy
+
+profile: $(RUN_STAMP) model $(BIN)/py-spy
+	@TEST_MODELS_FOLDER=$(TEST_MODELS) $(BIN)/python bench/flame.py $(PROFILE)
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
