@@ -1,23 +1,19 @@
-"""``python -m chat_server``: the commands."""
+"""``python -m chat_server``: the commands.
+
+Each command imports what it needs when it runs: the server takes a second to load, and a terminal
+client or a token needs none of it.
+"""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from chat_server.app import create_app
-from chat_server.log_config import Pseudonyms, configure_logging
-from chat_server.server import PortInUse, TandemServer, bind
-from chat_server.services import model_folder, open_services
-from chat_server.settings import ConfigError, Settings, load_settings
-from memory.data_folder import hold
-from memory.errors import MemoryFault
-from memory.model_files import open_files
+from chat_server import terminal_chat
+from chat_server.client import ClientError
+from chat_server.session_file import UnreadableSessions
 
 cli = typer.Typer(
     help="Tandem: a real-time chat server that remembers.",
@@ -25,6 +21,11 @@ cli = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", help="Configuration file instead of config.toml.", show_default=False),
+]
 
 
 @cli.callback()
@@ -43,10 +44,7 @@ def serve(
             help="Port to listen on (server.port); 0 takes a free one.", show_default=False
         ),
     ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="Configuration file instead of config.toml.", show_default=False),
-    ] = None,
+    config: ConfigFile = None,
 ) -> None:
     """Start the server with everything it needs: Chroma and Redis as private children, unless
     the configuration names servers to use.
@@ -55,41 +53,72 @@ def serve(
     server.port). With OPENAI_API_KEY, or OPENAI_BASE_URL for a compatible server, a language
     model writes the replies; without, the server answers from memory.
     """
-    try:
-        settings = _settings(config, host, port)
-        pseudonyms = Pseudonyms()
-        configure_logging(pseudonyms)
-        with hold(settings.data_dir):
-            _prepare_model(settings)
-            listener = bind(settings.server.host, settings.server.port)
-            opener = partial(open_services, pseudonyms=pseudonyms)
-            server = TandemServer(create_app(settings, opener), settings)
-            server.run(sockets=[listener])
-    except (ConfigError, MemoryFault, PortInUse) as reason:
-        raise SystemExit(f"tandem: {reason}") from reason
-    if not server.started:
-        raise SystemExit("tandem: the server could not start; the log says why")
+    from chat_server.startup import serve_until_stopped  # noqa: PLC0415  # loads the server
+
+    serve_until_stopped(config, host, port)
 
 
-def _settings(config: Path | None, host: str | None, port: int | None) -> Settings:
-    settings = load_settings(config)
-    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    if not given:
-        return settings
-    return settings.model_copy(update={"server": settings.server.model_copy(update=given)})
+@cli.command()
+def chat(
+    url: Annotated[
+        str, typer.Option(envvar="TANDEM_URL", help="Where the server is.")
+    ] = "http://127.0.0.1:8000",
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="TANDEM_TOKEN",
+            help="Whose session, instead of the one kept from the last time.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    new: Annotated[bool, typer.Option("--new", help="Begin as a new user.")] = False,
+) -> None:
+    """Chat in the terminal; /help there names the commands. Through a pipe, each line is a
+    message, and the replies are printed.
 
-
-def _prepare_model(settings: Settings) -> None:
-    """Make sure that the embedding model lies there, whole; made once, in a process of its own,
-    because that needs torch, which the server never loads.
+    Who you are is kept in ~/.config/tandem/session.json, for each server.
     """
-    if settings.embedding.backend != "onnx":
-        return
-    folder = model_folder(settings)
-    if not folder.exists():
-        done = subprocess.run(  # noqa: S603  # our own interpreter and module
-            [sys.executable, "-m", "memory", "prepare", "--to", str(folder)], check=False
-        )
-        if done.returncode != 0:
-            raise ConfigError("the embedding model could not be prepared; see above")
-    open_files(folder)
+    try:
+        terminal_chat.chat(url, token, new_user=new)
+    except (ClientError, UnreadableSessions, ValueError) as reason:
+        raise SystemExit(f"tandem: {reason}") from reason
+
+
+@cli.command()
+def token(
+    user: Annotated[
+        str | None,
+        typer.Option(help="Its user id, such as bot-1; a new one by default.", show_default=False),
+    ] = None,
+    days: Annotated[int, typer.Option(help="How long it is valid.")] = 400,
+    config: ConfigFile = None,
+) -> None:
+    """Make a session token for a bot and print it, once. Needs the data folder's secret, and no
+    running server. Whoever has the token is that user.
+    """
+    from chat_server.bot_token import make_bot_token  # noqa: PLC0415  # loads Starlette
+    from chat_server.settings import ConfigError, load_settings  # noqa: PLC0415  # loads pydantic
+
+    try:
+        typer.echo(make_bot_token(load_settings(config), user, days))
+    except ConfigError as reason:
+        raise SystemExit(f"tandem: {reason}") from reason
+
+
+@cli.command(name="config")
+def show_config(
+    config: ConfigFile = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+) -> None:
+    """Show the settings as they hold and where each comes from; secrets are masked."""
+    from chat_server import effective_config  # noqa: PLC0415  # loads pydantic
+    from chat_server.settings import ConfigError  # noqa: PLC0415  # likewise
+
+    try:
+        entries = effective_config.effective_config(config)
+    except ConfigError as reason:
+        raise SystemExit(f"tandem: {reason}") from reason
+    show = effective_config.as_json if as_json else effective_config.as_table
+    typer.echo(show(entries))

@@ -19,6 +19,7 @@ from tests.contracts.long_term_world import (
     store,
     store_at_once,
     vector_of,
+    vectors_of,
 )
 
 
@@ -142,6 +143,46 @@ class LongTermContract(ReadingContract):
     ) -> None:
         with pytest.raises(ValueError, match="shape"):
             await memory.append(said(user), np.ones(3, dtype=np.float32))
+
+    # Many at once
+
+    async def test_many_are_stored_in_order_each_with_its_own_outcome(
+        self, memory: LongTermMemory, user: UserId
+    ) -> None:
+        messages = line(user, 50)
+        await store(memory, messages[:2])
+        changed = msgspec.structs.replace(messages[1], text="other")
+        many = [messages[0], changed, *messages[2:], messages[3]]
+        outcomes = await memory.append_many(many, vectors_of(many))
+        assert outcomes[0] == Appended(messages[0], duplicate=True)
+        assert isinstance(outcomes[1], IdConflict)
+        assert outcomes[2:-1] == [Appended(it, duplicate=False) for it in messages[2:]]
+        assert outcomes[-1] == Appended(messages[3], duplicate=True)
+        assert await memory.latest(user, TEA, limit=50) == messages
+        assert await memory.append_many([], vectors_of([])) == []
+
+    async def test_what_is_said_meanwhile_is_stored_too(
+        self, memory: LongTermMemory, user: UserId
+    ) -> None:
+        many, other = line(user, 120), somebody("bob")
+        said_meanwhile = line(other, 5)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(memory.append_many, many, vectors_of(many))
+            tasks.start_soon(store, memory, said_meanwhile)
+        assert await memory.latest(user, TEA, limit=200) == many
+        assert await memory.latest(other, TEA, limit=10) == said_meanwhile
+
+    async def test_many_are_of_one_user_and_have_a_vector_each(
+        self, memory: LongTermMemory, user: UserId
+    ) -> None:
+        messages = line(user, 2)
+        with pytest.raises(ValueError, match="2 messages with 1 vectors"):
+            await memory.append_many(messages, vectors_of(messages[:1]))
+        several = [said(user), said(somebody("eve"))]
+        with pytest.raises(ValueError, match="several users"):
+            await memory.append_many(several, vectors_of(several))
+        with pytest.raises(ValueError, match="shape"):
+            await memory.append_many([said(user)], np.ones((1, 3), dtype=np.float32))
 
     # By id
 

@@ -122,6 +122,32 @@ class ReadingContract:
         await memory.save_conversation(headed(chat(user, TEA), stray))
         assert await memory.latest(user, TEA, limit=10) == messages
 
+    # All branches
+
+    async def test_a_tree_is_read_from_its_roots_to_its_leaves(
+        self, memory: LongTermMemory, user: UserId
+    ) -> None:
+        trunk = line(user, 300)
+        left, right = line(user, 3, after=trunk[4]), line(user, 290, after=trunk[4])
+        await store_at_once(memory, [*trunk, *left])
+        await store_at_once(memory, right)
+        found: list[Message] = []
+        depth: int | None = 0
+        while depth is not None:
+            page = await memory.tree(user, TEA, depth=depth)
+            assert all(message.depth >= depth for message in page.messages)
+            found += page.messages
+            depth = page.depth
+        assert len(found) == len(trunk) + len(left) + len(right)
+        assert {it.id for it in found} == {it.id for it in [*trunk, *left, *right]}
+        assert [it.depth for it in found] == sorted(it.depth for it in found)
+        branches = [it for it in found if it.parent == trunk[4].id]
+        assert branches == [trunk[5], left[0], right[0]]
+        below = await memory.tree(user, TEA, depth=293)
+        assert {it.depth for it in below.messages} >= {293, 294}
+        nothing = await memory.tree(somebody("eve"), TEA)
+        assert (nothing.messages, nothing.depth) == ((), None)
+
     # All of a user's
 
     async def test_the_newest_are_read_backwards_through_the_months(

@@ -19,6 +19,7 @@ from memory.messages import (
     MessageId,
     UserId,
     Vector,
+    Vectors,
 )
 
 DIMENSION = 8
@@ -36,6 +37,11 @@ def vector_of(message: Message) -> Vector:
     vector = np.random.default_rng(seed).normal(size=DIMENSION).astype(np.float32)
     unit: Vector = vector / np.linalg.norm(vector)
     return unit
+
+
+def vectors_of(messages: Sequence[Message]) -> Vectors:
+    vectors = [vector_of(message) for message in messages]
+    return np.array(vectors, dtype=np.float32).reshape(len(messages), DIMENSION)
 
 
 def said(

@@ -280,3 +280,78 @@ async def test_an_unforeseen_failure_ends_the_commit_and_releases_everybody() ->
     store.failure = None
     async with running(commit):
         assert await commit.submit("a", 5) == 50
+
+
+async def bulk_outcomes(commit: Commit, numbers: Sequence[int], outcomes: list[object]) -> None:
+    outcomes += await commit.submit_many("a", numbers)
+
+
+async def test_what_is_submitted_in_bulk_is_written_in_order_in_small_batches() -> None:
+    store = Store()
+    commit: Commit = GroupCommit(store.write, bulk_batch=3)
+    async with running(commit):
+        assert await commit.submit_many("a", range(7)) == [10 * number for number in range(7)]
+        assert await commit.submit_many("a", []) == []
+    assert [batch for _, batch in store.batches] == [[0, 1, 2], [3, 4, 5], [6]]
+    assert commit.waiting == 0
+
+
+async def test_a_single_item_waits_for_one_batch_of_the_bulk_at_most() -> None:
+    store = Store()
+    store.gate = anyio.Event()
+    commit: Commit = GroupCommit(store.write, bulk_batch=2)
+    bulk: list[object] = []
+    outcomes: dict[int, object] = {}
+    async with running(commit) as tasks:
+        tasks.start_soon(bulk_outcomes, commit, range(6), bulk)
+        await anyio.wait_all_tasks_blocked()
+        for number in (100, 101, 102):
+            tasks.start_soon(outcome_of, commit, number, outcomes)
+        await anyio.wait_all_tasks_blocked()
+        assert commit.waiting == 9
+        store.gate.set()
+    assert [batch for _, batch in store.batches] == [[0, 1], [100, 101, 102], [2, 3], [4, 5]]
+    assert bulk == [10 * number for number in range(6)]
+
+
+async def test_too_much_in_bulk_is_refused_and_leaves_room_for_single_items() -> None:
+    store = Store()
+    store.gate = anyio.Event()
+    commit: Commit = GroupCommit(store.write, max_waiting=3)
+    bulk: list[object] = []
+    outcomes: dict[int, object] = {}
+    async with running(commit) as tasks:
+        tasks.start_soon(bulk_outcomes, commit, range(3), bulk)
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(StoreBusy):
+            await commit.submit_many("a", [3])
+        tasks.start_soon(outcome_of, commit, 7, outcomes)
+        await anyio.wait_all_tasks_blocked()
+        store.gate.set()
+    assert (bulk, outcomes) == ([0, 10, 20], {7: 70})
+
+
+async def test_each_item_of_a_bulk_gets_its_own_outcome() -> None:
+    store = Store()
+    store.refused = {2}
+    commit: Commit = GroupCommit(store.write)
+    async with running(commit):
+        found = await commit.submit_many("a", range(4))
+    assert [found[0], found[1], found[3]] == [0, 10, 30]
+    assert isinstance(found[2], StoreRefused)
+    with pytest.raises(StoreUnavailable):
+        await commit.submit_many("a", [5])
+
+
+async def test_a_bulk_that_waits_at_the_end_is_written() -> None:
+    store = Store()
+    store.gate = anyio.Event()
+    commit: Commit = GroupCommit(store.write, bulk_batch=2)
+    bulk: list[object] = []
+    async with anyio.create_task_group() as callers, anyio.create_task_group() as work:
+        await work.start(commit.run)
+        callers.start_soon(bulk_outcomes, commit, range(5), bulk)
+        await anyio.wait_all_tasks_blocked()
+        callers.start_soon(open_gate, store.gate)
+        work.cancel_scope.cancel()
+    assert bulk == [0, 10, 20, 30, 40]
