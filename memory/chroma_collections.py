@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import structlog
 from chromadb.api.models.AsyncCollection import AsyncCollection
+from chromadb.errors import ChromaError
 from chromadb.types import Collection as CollectionModel
 from chromadb.types import Where
 
@@ -282,5 +283,9 @@ async def _sent(
             metadatas=[record.metadata for record in records],
             embeddings=list(vectors),
         )
-    except (TypeError, ValueError) as error:  # the client's own checks, before it sends
+    except (
+        ChromaError,
+        TypeError,
+        ValueError,
+    ) as error:  # the client checks before it sends
         raise StoreRefused(f"Chroma's client refuses a record: {type(error).__name__}") from error

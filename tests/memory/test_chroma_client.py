@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+from anyio.abc import SocketAttribute, SocketStream
+from anyio.streams.buffered import BufferedByteReceiveStream
+
+from memory.chroma_client import API_PATH, Address, ChromaClient, CollectionGone, ConnectionLost
+from memory.errors import StoreError, StoreRefused, StoreUnavailable, StoreUnknown
+
+
+class Server:
+    """Says the same to everything; keeps the first lines of requests."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.status = 200
+        self.body = b'{"nanosecond heartbeat": 7}'
+        self.hangs = False
+        self.hangs_up = False
+        self.asked: list[str] = []
+
+    async def answer(self, stream: SocketStream) -> None:
+        async with stream:
+            incoming = BufferedByteReceiveStream(stream)
+            while True:
+                try:
+                    head = await incoming.receive_until(b"\r\n\r\n", 65_536)
+                except (anyio.IncompleteRead, anyio.BrokenResourceError):
+                    return
+                self.asked.append(head.decode().split("\r\n")[0])
+                if self.hangs:
+                    await anyio.sleep_forever()
+                if self.hangs_up:
+                    return
+                length = b"content-length: %d" % len(self.body)
+                first = b"HTTP/1.1 %d x" % self.status
+                await stream.send(b"\r\n".join([first, length, b"", self.body]))
+
+
+@asynccontextmanager
+async def opened(address: Address, *, timeout_s: float = 5) -> AsyncIterator[ChromaClient]:
+    client = ChromaClient(address, timeout_s=timeout_s)
+    try:
+        yield client
+    finally:
+        with anyio.CancelScope(shield=True):
+            await client.aclose()
+
+
+@asynccontextmanager
+async def serving() -> AsyncIterator[tuple[Server, ChromaClient]]:
+    server = Server()
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra(SocketAttribute.local_port)  # noqa: S610  # this is no Django
+    server.url = f"http://127.0.0.1:{port}"
+    async with listener, anyio.create_task_group() as tasks, opened(server.url) as client:
+        tasks.start_soon(listener.serve, server.answer)
+        yield server, client
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_request_goes_to_the_address_below_the_version_s_path() -> None:
+    async with serving() as (server, client):
+        assert await client.heartbeat() == 7
+        assert server.asked == [f"GET {API_PATH} HTTP/1.1"]
+
+
+async def test_names_are_quoted_in_paths() -> None:
+    async with serving() as (server, client):
+        server.status = 404
+        with pytest.raises(CollectionGone):
+            await client.get_collection("a b?c#d")
+        assert server.asked[0].split()[1].endswith("/collections/a%20b%3Fc%23d")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (301, StoreUnavailable),
+        (400, StoreRefused),
+        (401, StoreUnavailable),
+        (403, StoreUnavailable),
+        (404, CollectionGone),
+        (409, StoreRefused),
+        (413, StoreRefused),
+        (422, StoreRefused),
+        (429, StoreUnavailable),
+        (500, StoreUnknown),
+        (503, StoreUnknown),
+    ],
+)
+async def test_each_status_is_told_as_what_may_have_been_done(
+    status: int, kind: type[StoreError]
+) -> None:
+    async with serving() as (server, client):
+        server.status, server.body = status, b'{"message": "about user ann"}'
+        with pytest.raises(StoreError) as caught:
+            await client.heartbeat()
+        assert type(caught.value) is kind
+        assert ("ann" in str(caught.value)) == (status >= 500)
+
+
+async def test_an_answer_that_is_no_json_leaves_it_open_what_was_done() -> None:
+    async with serving() as (server, client):
+        server.body = b"<html>"
+        with pytest.raises(StoreUnknown, match="not JSON"):
+            await client.heartbeat()
+
+
+async def test_nobody_there_means_that_nothing_was_done() -> None:
+    async with opened("http://127.0.0.1:9") as client:
+        with pytest.raises(StoreUnavailable, match="cannot be reached"):
+            await client.heartbeat()
+
+
+async def test_a_connection_that_breaks_under_a_request_leaves_it_open() -> None:
+    async with serving() as (server, client):
+        server.hangs_up = True
+        with pytest.raises(ConnectionLost):
+            await client.heartbeat()
+        server.hangs_up = False
+        assert await client.heartbeat() == 7
+
+
+async def test_no_answer_in_time_leaves_it_open() -> None:
+    async with serving() as (server, _):
+        server.hangs = True
+        async with opened(server.url, timeout_s=0.05) as client:
+            with anyio.fail_after(10), pytest.raises(StoreUnknown, match="did not answer"):
+                await client.heartbeat()
+
+
+@pytest.mark.parametrize("address", ["nowhere", "ftp://127.0.0.1", "http://", "http://[::1"])
+async def test_an_address_that_is_none_is_named_by_its_key(address: str) -> None:
+    async with opened(address) as client:
+        with pytest.raises(StoreUnavailable, match=r"chroma\.url"):
+            await client.heartbeat()
+
+
+async def test_the_address_is_asked_for_at_each_request() -> None:
+    async with serving() as (server, _):
+        addresses = iter(["", server.url + "/", server.url])
+        async with opened(lambda: next(addresses)) as client:
+            with pytest.raises(StoreUnavailable, match="not running"):
+                await client.heartbeat()
+            assert await client.heartbeat() == await client.heartbeat() == 7
+        assert set(server.asked) == {f"GET {API_PATH} HTTP/1.1"}
+
+
+async def test_cancelling_a_request_leaves_the_client_usable() -> None:
+    async with serving() as (server, client):
+        server.hangs = True
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(client.heartbeat)
+            await anyio.wait_all_tasks_blocked()
+            tasks.cancel_scope.cancel()
+        server.hangs = False
+        assert await client.heartbeat() == 7
