@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import secrets
+import time
 from collections.abc import Iterable
 from typing import Final
 from urllib.parse import urlsplit
@@ -30,10 +31,14 @@ _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who a session belongs to. ``name`` is what the user wants to be called, if known."""
+    """Who a session belongs to. ``name`` is what the user wants to be called, if known.
+
+    ``expires_at``, in seconds since the epoch: renewing the session does not outlast it.
+    """
 
     user: UserId
     name: str | None = None
+    expires_at: int | None = None
 
 
 class _Payload(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -41,6 +46,7 @@ class _Payload(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
 
     u: str
     n: str | None = None
+    e: int | None = None
 
 
 class Authenticator:
@@ -77,7 +83,7 @@ class Authenticator:
         Raises:
             ValueError: user id and name together are too long for a token.
         """
-        payload = msgspec.to_builtins(_Payload(identity.user, identity.name))
+        payload = msgspec.to_builtins(_Payload(identity.user, identity.name, identity.expires_at))
         token = self._serializer.dumps(payload)
         text = token if isinstance(token, str) else token.decode()
         if len(text) > MAX_TOKEN_BYTES:
@@ -99,11 +105,13 @@ class Authenticator:
             )
             if not payload.u:
                 raise BadData("nobody's token")
+            if payload.e is not None and payload.e <= time.time():
+                raise BadData("over")
         except (BadData, msgspec.ValidationError):
             raise ChatError(
                 "not_authenticated", "the session is not valid, or no longer; start a new one"
             ) from None  # the reason quotes the token
-        return Identity(UserId(payload.u), payload.n)
+        return Identity(UserId(payload.u), payload.n, payload.e)
 
 
 class AdminGuard:

@@ -14,6 +14,7 @@ import typer
 from chat_server import terminal_chat
 from chat_server.client import ClientError
 from chat_server.session_file import UnreadableSessions
+from chat_server.transfer_cli import export_command, import_command
 
 cli = typer.Typer(
     help="Tandem: a real-time chat server that remembers.",
@@ -122,3 +123,7 @@ def show_config(
         raise SystemExit(f"tandem: {reason}") from reason
     show = effective_config.as_json if as_json else effective_config.as_table
     typer.echo(show(entries))
+
+
+cli.command("import")(import_command)
+cli.command("export")(export_command)

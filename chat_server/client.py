@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Final, Self, TypedDict, Unpack
 
@@ -221,7 +221,7 @@ class Client:
         if not command.answered.is_set():
             raise NoAnswer(f"the stop was not answered within {ANSWER_WITHIN_S:.0f} s")
 
-    async def conversations(self, *, page: int = 50) -> AsyncIterator[Conversation]:
+    async def conversations(self, *, page: int = 50) -> AsyncGenerator[Conversation]:
         """All conversations, last updated first; asks for *page* of them at a time."""
         before: str | None = None
         while True:
@@ -232,7 +232,7 @@ class Client:
             if before is None:
                 return
 
-    async def history(self, conversation: str, *, page: int = 50) -> AsyncIterator[Message]:
+    async def history(self, conversation: str, *, page: int = 50) -> AsyncGenerator[Message]:
         """The messages of *conversation*, newest first; asks for *page* of them at a time."""
         before: str | None = None
         while True:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final
 
 import anyio
@@ -111,7 +111,7 @@ class Reply:
             raise NoAnswer(f"the message was not accepted within {within_s:.0f} s")
         return self._accepted
 
-    async def __aiter__(self) -> AsyncIterator[str]:
+    async def __aiter__(self) -> AsyncGenerator[str]:
         """The text in pieces, from its beginning, each once; ends when the reply does.
 
         Pieces are never taken back: if the server made the reply anew and it reads differently,

@@ -176,16 +176,29 @@ class Settings(BaseSettings):
     auth: AuthSettings = Field(default_factory=AuthSettings)
 
 
+CLIENT_VARIABLES = frozenset({"url", "token"})
+"""``TANDEM_URL`` and ``TANDEM_TOKEN`` are read by the clients among the commands."""
+
+
+def config_file(path: Path | None = None) -> Path:
+    """The file that is read: *path*, else ``TANDEM_CONFIG``, else ``config.toml`` if it is there.
+
+    Raises:
+        ConfigError: a file that was named is missing.
+    """
+    named = path or (Path(os.environ["TANDEM_CONFIG"]) if "TANDEM_CONFIG" in os.environ else None)
+    if named is not None and not named.is_file():
+        raise ConfigError(f"{named}: no such configuration file")
+    return named or Path("config.toml")
+
+
 def load_settings(path: Path | None = None) -> Settings:
     """Read *path* (default: ``TANDEM_CONFIG``, else ``config.toml``), overlay the environment.
 
     Raises:
         ConfigError: names the file or variable, the key and what was expected.
     """
-    named = path or (Path(os.environ["TANDEM_CONFIG"]) if "TANDEM_CONFIG" in os.environ else None)
-    if named is not None and not named.is_file():
-        raise ConfigError(f"{named}: no such configuration file")
-    file = named or Path("config.toml")
+    file = config_file(path)
 
     class FromFile(Settings):
         @classmethod
@@ -219,7 +232,8 @@ def _refuse_unknown_variables() -> None:
     """Sections are checked here; what is below them is checked with the file's keys."""
     for name in os.environ:
         section = name.removeprefix(PREFIX).partition("__")[0].lower()
-        if name.startswith(PREFIX) and section not in {*Settings.model_fields, "config"}:
+        known = {*Settings.model_fields, *CLIENT_VARIABLES, "config"}
+        if name.startswith(PREFIX) and section not in known:
             raise ConfigError(f"environment: {name}: unknown key {section!r}")
 
 

@@ -88,7 +88,8 @@ def test_each_module_with_behaviour_has_its_test_file() -> None:
         "chat_server": {
             "__init__", "__main__", "admin", "app", "cli", "connections", "http_routes", "reply",
             "reply_model", "server", "services", "session", "stages", "state", "turn", "websocket",
-            "security_headers", "client_errors",
+            "security_headers", "client_errors", "startup", "terminal_chat", "terminal_reply",
+            "terminal_input",
         },
         "memory": {
             "__init__", "__main__", "embedding", "long_term", "short_term", "recalled", "errors",
