@@ -44,13 +44,16 @@ class Part(msgspec.Struct):
     text: str | None = None
 
 
+NOTHING: Final = msgspec.Raw()
+
+
 class _Marks(msgspec.Struct):
     """What tells the formats apart; the values do not matter here."""
 
-    mapping: msgspec.Raw | None = None
-    messages: msgspec.Raw | None = None
-    role: msgspec.Raw | None = None
-    conversation: msgspec.Raw | None = None
+    mapping: msgspec.Raw = NOTHING
+    messages: msgspec.Raw = NOTHING
+    role: msgspec.Raw = NOTHING
+    conversation: msgspec.Raw = NOTHING
 
 
 def detect(source: Source) -> Format:
@@ -67,11 +70,13 @@ def detect(source: Source) -> Format:
     marks = decoded(first, _Marks)
     if marks is None:
         raise UnknownFormat("the file is not JSON")
-    if marks.mapping is not None:
+    if marks.mapping is not NOTHING:
         return "chatgpt"
-    if marks.messages is not None or (marks.role is not None and marks.conversation is None):
+    if marks.messages is not NOTHING or (
+        marks.role is not NOTHING and marks.conversation is NOTHING
+    ):
         return "openai"
-    if marks.conversation is not None:
+    if marks.conversation is not NOTHING:
         return "ndjson"
     raise UnknownFormat("neither lines of an export, nor ChatGPT's, nor OpenAI's messages")
 

@@ -47,13 +47,16 @@ def openai_lines(source: Source) -> Iterator[Line | Skipped]:
             yield from _chat_lines(chat)
 
 
-def _chats(source: Source) -> Iterator[msgspec.Raw | memoryview]:
-    """As :func:`_values`; but a plain list of messages is one conversation."""
-    only = decoded(source, list[_Message])
-    if only is not None:
-        yield memoryview(source)
-    else:
+def _chats(source: Source) -> Iterator[msgspec.Raw | Source]:
+    """The conversations of *source*, unread; messages side by side are one conversation."""
+    if decoded(source, list[_Message]) is not None:
+        yield source
+        return
+    if decoded(next(values(source), b""), _Message) is None:
         yield from values(source)
+        return
+    side_by_side = [bytes(value) for value in values(source) if decoded(value, _Message)]
+    yield b"[" + b",".join(side_by_side) + b"]"
 
 
 def _chat_lines(chat: _Chat) -> Iterator[Line]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import anyio
 import structlog
@@ -12,9 +12,9 @@ from memory.errors import StoreBusy, StoreError, StoreRefused, StoreUnavailable,
 
 log = structlog.get_logger(__name__)
 
-WITHIN_S: Final = 30.0
+WITHIN_S = 30.0
 """A killed store is back within 3 s, and then reads its log."""
-PAUSE_S: Final = 0.5
+PAUSE_S = 0.5
 
 Answer = TypeVar("Answer")
 
@@ -26,15 +26,14 @@ def passing(fault: StoreError) -> bool:
     )
 
 
-async def insist(
-    ask: Callable[[], Awaitable[Answer]], *, within_s: float = WITHIN_S, pause_s: float = PAUSE_S
-) -> Answer:
-    """The answer to *ask*, which may be asked again; faults that pass are waited for, *within_s*.
+async def insist(ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    """The answer to *ask*, which may be asked again; faults that pass are waited for, for at most
+    ``WITHIN_S``.
 
     Raises:
         StoreError: one that does not pass, or the last one when the time was over.
     """
-    deadline = anyio.current_time() + within_s
+    deadline = anyio.current_time() + WITHIN_S
     while True:
         try:
             return await ask()
@@ -42,4 +41,4 @@ async def insist(
             if not passing(fault) or anyio.current_time() >= deadline:
                 raise
             log.warning("store.waited_for", reason=str(fault))
-        await anyio.sleep(pause_s)
+        await anyio.sleep(PAUSE_S)

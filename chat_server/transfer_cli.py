@@ -54,10 +54,10 @@ def import_command(
     """
     with _bars() as bars:
         try:
-            source = _read(file)
+            source = read_file(file)
             kind = detect(source) if format_ == "auto" else format_
             upload = Upload(source, kind, lambda it: _warn(bars, _skipped(it)))
-            with open_client(url, _token(url, token)) as http:
+            with open_client(url, token_for(url, token)) as http:
                 told = send(http, _counted(upload, bars), Teller(upload, bars).tell)
         except (OSError, UnknownFormat, TransferFailed) as reason:
             raise SystemExit(f"tandem: {reason}") from reason
@@ -80,7 +80,7 @@ def export_command(
             bars.advance(task, part.count(b"\n"))
 
         try:
-            with open_client(url, _token(url, token)) as http:
+            with open_client(url, token_for(url, token)) as http:
                 if file == "-":
                     receive(http, sys.stdout.buffer, advance)
                     return
@@ -138,7 +138,7 @@ def _skipped(skipped: Skipped) -> str:
     return f"conversation {skipped.number}: {skipped.reason}"
 
 
-def _read(file: str) -> Source:
+def read_file(file: str) -> Source:
     """The file's content; of a real file only what is looked at is in memory."""
     if file == "-":
         return sys.stdin.buffer.read()
@@ -148,7 +148,7 @@ def _read(file: str) -> Source:
         return memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-def _token(url: str, given: str | None) -> str:
+def token_for(url: str, given: str | None) -> str:
     """*given*, or the token that the terminal client keeps for the server at *url*.
 
     Raises:
