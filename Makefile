@@ -11,7 +11,7 @@ DEV_STAMP := $(VENV)/.dev-requirements
 TEST_MODELS := $(abspath .cache/models)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 
-.PHONY: run setup test check browser model clean bench load profile
+.PHONY: run setup test check tools model clean bench load profile
 
 run: $(RUN_STAMP)
 	@exec $(BIN)/python -m chat_server serve
@@ -37,15 +37,20 @@ $(DEV_STAMP): requirements.txt requirements-dev.txt | $(BIN)/python
 model: $(RUN_STAMP)
 	@$(BIN)/python -m memory prepare --to $(TEST_MODELS)/all-MiniLM-L6-v2
 
-# The browser tests are skipped by name where Chromium is missing and cannot be installed; with
-# CI set, a skipped test is a failure.
-browser:
+# The browser's and the terminal's tests are skipped by name where Chromium or tmux is missing and
+# cannot be installed; with CI set, a skipped test is a failure.
+tools:
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
 	command -v google-chrome >/dev/null || { \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    echo "Installing Chromium for the browser tests"; \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
 	  else echo "Chromium is missing; the browser tests will be skipped"; fi; }
+	@command -v tmux >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing tmux for the terminal tests"; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq tmux >/dev/null; \
+	  else echo "tmux is missing; the terminal tests will be skipped"; fi; }
 
 check: $(DEV_STAMP)
 	@$(BIN)/ruff format --check --quiet .
@@ -53,7 +58,7 @@ check: $(DEV_STAMP)
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-cache
 
-test: $(DEV_STAMP) model browser check
+test: $(DEV_STAMP) model tools check
 	@TEST_MODELS_FOLDER=$(TEST_MODELS) $(BIN)/python -m pytest $(TESTS)
 
 # BENCH=--quick for a short form of less than two minutes; the whole one takes most of an hour.

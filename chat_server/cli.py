@@ -47,9 +47,9 @@ def serve(
     ] = None,
     config: ConfigFile = None,
 ) -> None:
-    """Start the server with everything it needs: Chroma and Redis as private children, unless
-    the configuration names servers to use.
+    """Start the server with everything it needs.
 
+    Chroma and Redis are private children, unless the configuration names servers to use.
     Settings come from config.toml and from the environment (TANDEM_SERVER__PORT=9000 sets
     server.port). With OPENAI_API_KEY, or OPENAI_BASE_URL for a compatible server, a language
     model writes the replies; without, the server answers from memory.
@@ -75,10 +75,10 @@ def chat(
     *,
     new: Annotated[bool, typer.Option("--new", help="Begin as a new user.")] = False,
 ) -> None:
-    """Chat in the terminal; /help there names the commands. Through a pipe, each line is a
-    message, and the replies are printed.
+    """Chat in the terminal, or through a pipe.
 
-    Who you are is kept in ~/.config/tandem/session.json, for each server.
+    In the terminal /help names the commands. From a pipe each line is a message, and the replies
+    are printed. Who you are is kept in ~/.config/tandem/session.json, for each server.
     """
     try:
         terminal_chat.chat(url, token, new_user=new)
@@ -95,8 +95,9 @@ def token(
     days: Annotated[int, typer.Option(help="How long it is valid.")] = 400,
     config: ConfigFile = None,
 ) -> None:
-    """Make a session token for a bot and print it, once. Needs the data folder's secret, and no
-    running server. Whoever has the token is that user.
+    """Make a session token for a bot and print it.
+
+    Needs the data folder's secret, and no running server. Whoever has the token is that user.
     """
     from chat_server.bot_token import make_bot_token  # noqa: PLC0415  # loads Starlette
     from chat_server.settings import ConfigError, load_settings  # noqa: PLC0415  # loads pydantic
@@ -113,7 +114,7 @@ def show_config(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
 ) -> None:
-    """Show the settings as they hold and where each comes from; secrets are masked."""
+    """Show every setting and where it comes from; secrets are masked."""
     from chat_server import effective_config  # noqa: PLC0415  # loads pydantic
     from chat_server.settings import ConfigError  # noqa: PLC0415  # likewise
 
