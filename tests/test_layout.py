@@ -86,7 +86,7 @@ def test_each_module_with_behaviour_has_its_test_file() -> None:
     """Contracts, values and wiring are tested through what uses them."""
     elsewhere = {
         "chat_server": {
-            "__init__", "__main__", "admin", "app", "cli", "connections", "http_routes", "reply",
+            "__init__", "__main__", "admin", "app", "cli", "desk", "http_routes", "reply",
             "reply_model", "server", "services", "session", "stages", "state", "turn", "websocket",
             "security_headers", "client_errors", "startup", "terminal_chat", "terminal_reply",
             "terminal_input",

@@ -11,6 +11,7 @@ import anyio
 import msgspec
 
 from chat_server.authentication import Identity
+from chat_server.desk import Desk
 from chat_server.errors import ModelFailed
 from chat_server.events import ServerEvent
 from chat_server.fanout import Fanout
@@ -21,7 +22,6 @@ from chat_server.outbox import Outbox
 from chat_server.prompt import Prompt
 from chat_server.protocol import Send
 from chat_server.rate_limit import RateLimiter
-from chat_server.desk import Desk
 from chat_server.reply_model import ReplyEnd, ReplyText
 from chat_server.runs import Runs
 from chat_server.turn import Turns
