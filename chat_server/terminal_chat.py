@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import aclosing
 from functools import partial
 from typing import Final
 
+import structlog
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from chat_server.client import (
@@ -54,6 +56,8 @@ def chat(url: str, token: str | None, *, new_user: bool) -> None:
         ValueError: *url* is not an http or https address.
     """
     websocket_address(url)
+    # The screen says what matters here; lines of a log would stand in the middle of a reply.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     lines = LineInput(COMMANDS)
     screen = Screen(interactive=lines.interactive)
     with start_blocking_portal() as portal:

@@ -124,7 +124,8 @@ class TestAtATerminal:
                     shown.wait_for("connected again")
                     stub.mode = Mode(text="Third answer.")
                     shown.type("Three.")
-                    shown.wait_for("Third answer.")
+                    everything = shown.wait_for("Third answer.")
+                    assert "connection.lost" not in everything, "no log lines on the screen"
 
 
 def test_through_a_pipe_lines_go_in_and_replies_come_out(
