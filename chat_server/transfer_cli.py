@@ -1,46 +1,26 @@
-"""``python -m chat_server import`` and ``export``: files to and from a server."""
+"""``python -m chat_server import`` and ``export``."""
 
 from __future__ import annotations
 
-import mmap
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Final, Literal
 
-import msgspec
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-from chat_server.foreign_formats import Skipped, Source, UnknownFormat, detect
-from chat_server.transfer_client import (
-    Told,
-    TransferFailed,
-    Upload,
-    open_client,
-    receive,
-    send,
-)
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
-SESSIONS: Final = "~/.config/tandem/session.json"
-"""Where the terminal client keeps its tokens: ``{url: token}``."""
 
-Url = Annotated[str, typer.Option(help="The server.")]
+Url = Annotated[str, typer.Option(envvar="TANDEM_URL", help="Where the server is.")]
 Token = Annotated[
     str | None,
     typer.Option(
         envvar="TANDEM_TOKEN",
-        help="Session token; else the one that the terminal client keeps for this server.",
+        help="Whose session, instead of the one that the terminal client keeps.",
         show_default=False,
     ),
 ]
 
 
 def import_command(
-    file: Annotated[str, typer.Argument(help="The file; - reads the standard input.")],
+    file: Annotated[str, typer.Argument(help="The file; - is the standard input.")],
     url: Url = DEFAULT_URL,
     token: Token = None,
     format_: Annotated[
@@ -52,19 +32,9 @@ def import_command(
 
     Nothing is stored twice: an import that broke off is simply run again.
     """
-    with _bars() as bars:
-        try:
-            source = read_file(file)
-            kind = detect(source) if format_ == "auto" else format_
-            upload = Upload(source, kind, lambda it: _warn(bars, _skipped(it)))
-            with open_client(url, token_for(url, token)) as http:
-                told = send(http, _counted(upload, bars), Teller(upload, bars).tell)
-        except (OSError, UnknownFormat, TransferFailed) as reason:
-            raise SystemExit(f"tandem: {reason}") from reason
-    failed = told.errors + upload.skipped
-    typer.echo(f"{told.stored:,} stored, {told.duplicates:,} known, {failed:,} not imported")
-    if failed:
-        raise SystemExit(1)
+    from chat_server.transfer_terminal import import_file  # noqa: PLC0415  # loads numpy
+
+    import_file(file, url, token, None if format_ == "auto" else format_)
 
 
 def export_command(
@@ -73,95 +43,6 @@ def export_command(
     token: Token = None,
 ) -> None:
     """Export all messages, one a line. Until all have come, the file is called FILE.part."""
-    with _bars() as bars:
-        task = bars.add_task("exported", total=None)
+    from chat_server.transfer_terminal import export_file  # noqa: PLC0415  # loads numpy
 
-        def advance(part: bytes) -> None:
-            bars.advance(task, part.count(b"\n"))
-
-        try:
-            with open_client(url, token_for(url, token)) as http:
-                if file == "-":
-                    receive(http, sys.stdout.buffer, advance)
-                    return
-                part = Path(f"{file}.part")
-                with part.open("wb") as target:
-                    receive(http, target, advance)
-                part.replace(file)
-        except (OSError, TransferFailed) as reason:
-            raise SystemExit(f"tandem: {reason}") from reason
-
-
-class Teller:
-    """Shows what the server tells of an import."""
-
-    def __init__(self, upload: Upload, bars: Progress) -> None:
-        self._upload = upload
-        self._bars = bars
-        self._task = bars.add_task("stored or known", total=None)
-
-    def tell(self, told: Told) -> None:
-        if told.line is not None and told.error is not None:
-            field = f"{told.error.field}: " if told.error.field else ""
-            _warn(self._bars, f"line {told.line}: {field}{told.error.message}")
-        else:
-            self._bars.update(self._task, completed=told.read, total=self._upload.lines)
-
-
-def _counted(upload: Upload, bars: Progress) -> Iterator[bytes]:
-    """The chunks of *upload*, with a bar of their lines."""
-    task = bars.add_task("sent", total=None)
-    for chunk in upload.chunks():
-        yield chunk
-        bars.update(task, completed=upload.lines)
-    bars.update(task, total=upload.lines)
-
-
-def _bars() -> Progress:
-    """Bars on the standard error; nothing where that is no terminal."""
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:,}"),
-        TimeElapsedColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
-
-
-def _warn(bars: Progress, text: str) -> None:
-    bars.console.print(escape(text), highlight=False, soft_wrap=True)
-
-
-def _skipped(skipped: Skipped) -> str:
-    return f"conversation {skipped.number}: {skipped.reason}"
-
-
-def read_file(file: str) -> Source:
-    """The file's content; of a real file only what is looked at is in memory."""
-    if file == "-":
-        return sys.stdin.buffer.read()
-    with Path(file).open("rb") as opened:
-        if not Path(file).stat().st_size:
-            return b""
-        return memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
-
-
-def token_for(url: str, given: str | None) -> str:
-    """*given*, or the token that the terminal client keeps for the server at *url*.
-
-    Raises:
-        TransferFailed: there is none.
-    """
-    if given:
-        return given
-    file = Path(SESSIONS).expanduser()
-    try:
-        kept = msgspec.json.decode(file.read_bytes(), type=dict[str, str])
-    except (FileNotFoundError, msgspec.DecodeError):
-        kept = {}
-    token = kept.get(url.rstrip("/"))
-    if token is None:
-        raise TransferFailed(f"no session for {url}: give --token, or set TANDEM_TOKEN")
-    return token
+    export_file(file, url, token)
