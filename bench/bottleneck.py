@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import msgspec
 
@@ -29,14 +28,6 @@ class Bottleneck(msgspec.Struct, frozen=True, kw_only=True):
     cores: dict[str, float]
     machine: float
     advice: str
-
-
-def machine_times() -> tuple[float, float]:
-    """Busy and all ticks of all cores since the machine started (proc(5), stat)."""
-    line = Path("/proc/stat").read_text().splitlines()[0]
-    ticks = [float(field) for field in line.split()[1:9]]
-    idle = ticks[3] + ticks[4]
-    return sum(ticks) - idle, sum(ticks)
 
 
 def find_bottleneck(

@@ -17,6 +17,13 @@ sys.path.insert(0, str(ROOT))  # it may be run as a script, from any folder
 from bench.report import LevelReport, Report, SystemReport, table  # noqa: E402 - after the path
 
 SHARES = ("p50", "p99")
+HEADLINE = {
+    "CPU-ms a turn, sum": "CPU",
+    "send_to_request p50 ms": "time to the model p50",
+    "send_to_accepted p50 ms": "to accepted p50",
+    "beyond_model p50 ms": "to run.done without the model p50",
+    "beyond_model p99 ms": "p99",
+}
 SAME = 0.02
 """Ratios closer to 1 than this have no word."""
 
@@ -64,6 +71,19 @@ def comparison(a: SystemReport, b: SystemReport, names: tuple[str, str]) -> str:
         ratio = b.knee.kept / a.knee.kept
         parts.append(f"knee, turns/s: {a.knee.kept:g} and {b.knee.kept:g}, ratio {ratio:.2f}")
     return "\n\n".join(parts)
+
+
+def headline(a: SystemReport, b: SystemReport, names: tuple[str, str]) -> str:
+    """How many times as much B needs, in a line for each level."""
+    others = {(level.rate, level.first_token_ms): level for level in b.levels}
+    lines = []
+    for level in a.levels:
+        other = others.get((level.rate, level.first_token_ms))
+        if other is not None:
+            ratios = {name: figure for name, *_, figure, _ in compared(level, other)}
+            told = ", ".join(f"{said} x {ratios.get(name, '')}" for name, said in HEADLINE.items())
+            lines.append(f"{names[1]} beside {names[0]}, {level.name}: {told}")
+    return "\n".join(lines)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from anyio.to_thread import run_sync
 
 from bench.figures import Distribution, Histogram, distribution, since
 from bench.generator import Crowd, Turn
-from bench.processes import Usage
+from bench.processes import Usage, machine_times
 from bench.systems import Asked, Stub, System
 
 SETTLE_S = 1.0
@@ -47,7 +47,9 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Level(msgspec.Struct, kw_only=True):
-    """What was measured; several portions of the same load add up."""
+    """What was measured; several portions of the same load add up. ``others_cpu_s`` is what
+    programs used that have no part in it: where it is much, times say little.
+    """
 
     load: Load
     times_ms: dict[str, list[float]] = {}
@@ -55,6 +57,7 @@ class Level(msgspec.Struct, kw_only=True):
     turns: int = 0
     took_s: float = 0.0
     cpu_s: dict[str, float] = {}
+    others_cpu_s: float = 0.0
     rss_mb: dict[str, float] = {}
     histograms: dict[str, Histogram] = {}
 
@@ -69,6 +72,7 @@ class Level(msgspec.Struct, kw_only=True):
             self.histograms[name] = self.histograms.get(name, Histogram()).plus(histogram)
         self.turns += other.turns
         self.took_s += other.took_s
+        self.others_cpu_s += other.others_cpu_s
         self.rss_mb = other.rss_mb
 
     @property
@@ -110,14 +114,15 @@ class Bench:
         await self._acquaint(load.users, progress)
         await run_sync(self._answer, load)
         before, counted = self._usage(), await run_sync(self.system.histograms)
-        starved = self.crowd.starved
+        starved, (busy_s, _) = self.crowd.starved, machine_times()
         said: list[Turn] = []
         async for turn in self.crowd.offer(load.rate, turns, seed=seed):
             said.append(turn)
             progress(f"{self.system.name} {load.rate:g}/s: {len(said)} of {turns} turns")
         await self.crowd.settle()
         await anyio.sleep(SETTLE_S)
-        after = self._usage()
+        after, (busy_after_s, _) = self._usage(), machine_times()
+        used = _used(before, after)
         asked = await run_sync(self._stub.asked)
         errors = _errors(said, self.crowd.starved - starved)
         took_s = after.at_s - before.at_s
@@ -128,9 +133,10 @@ class Bench:
             turns=sum(turn.done_s is not None for turn in said),
             took_s=took_s,
             cpu_s={
-                part: max(0.0, used - self._idle_share.get(part, 0.0) * took_s)
-                for part, used in _used(before, after).items()
+                part: max(0.0, seconds - self._idle_share.get(part, 0.0) * took_s)
+                for part, seconds in used.items()
             },
+            others_cpu_s=max(0.0, busy_after_s - busy_s - sum(used.values())),
             rss_mb={part: round(held / MEGABYTE, 1) for part, held in after.rss_bytes.items()},
             histograms=since(await run_sync(self.system.histograms), counted),
         )

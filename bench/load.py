@@ -23,11 +23,12 @@ from anyio.to_thread import run_sync
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # it may be run as a script, from any folder
 
-from bench.bottleneck import Bottleneck, find_bottleneck, machine_times, shares  # noqa: E402
+from bench.bottleneck import Bottleneck, find_bottleneck, shares  # noqa: E402
 from bench.figures import Distribution, distribution, since  # noqa: E402
 from bench.generator import Crowd, Turn, User, crowd, sentences  # noqa: E402
 from bench.knee import Knee, find_knee  # noqa: E402
 from bench.level import Bench, Level, Load  # noqa: E402
+from bench.processes import machine_times  # noqa: E402
 from bench.report import circumstances, knee_text, save, table  # noqa: E402
 from bench.systems import open_stub, open_system  # noqa: E402
 

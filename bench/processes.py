@@ -111,6 +111,14 @@ def usage(pid: int) -> Usage:
     return Usage(time.monotonic(), cpu_s, rss_bytes)
 
 
+def machine_times() -> tuple[float, float]:
+    """Busy and all seconds of all cores since the machine started (proc(5), stat)."""
+    line = Path("/proc/stat").read_text().splitlines()[0]
+    seconds = [float(field) / TICKS_PER_S for field in line.split()[1:9]]
+    idle_s = seconds[3] + seconds[4]
+    return sum(seconds) - idle_s, sum(seconds)
+
+
 def part_of(command_line: str) -> str:
     """Which part of a server the process with *command_line* is."""
     for part, words in PARTS.items():

@@ -54,6 +54,7 @@ class LevelReport(msgspec.Struct, kw_only=True):
     rss_mb: dict[str, float]
     stalls: dict[str, float]
     batch_mean: float
+    others_cores: float
 
     @property
     def name(self) -> str:
@@ -85,6 +86,7 @@ def level_report(level: Level) -> LevelReport:
         rss_mb=level.rss_mb,
         stalls=stalls(level),
         batch_mean=round(batches.mean, 2) if batches else 0.0,
+        others_cores=round(level.others_cpu_s / level.took_s, 2) if level.took_s else 0.0,
     )
 
 
@@ -137,6 +139,7 @@ def level_text(system: str, level: LevelReport) -> str:
     ]
     if level.stalls:
         lines.append(f"event loop: {_pairs(level.stalls)}; messages a commit: {level.batch_mean}")
+    lines.append(f"programs that have no part in this used {level.others_cores:g} cores meanwhile")
     if late is not None:
         lines.append(f"the generator itself was late by {late.p50:.1f} ms (p99 {late.p99:.1f})")
     return "\n".join(lines)

@@ -20,7 +20,7 @@ import anyio
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # it may be run as a script, from any folder
 
-from bench.compare import comparison  # noqa: E402 - after the path is set
+from bench.compare import comparison, headline  # noqa: E402 - after the path is set
 from bench.generator import crowd  # noqa: E402
 from bench.knee import find_knee  # noqa: E402
 from bench.level import Bench, Level, Load  # noqa: E402
@@ -145,7 +145,8 @@ def main() -> None:
         for name in plan.systems[1:]:
             names = ("tandem", name)
             print(f"== {name} beside tandem: how many times as much it needs")
-            print(comparison(report.systems["tandem"], report.systems[name], names))
+            both = report.systems["tandem"], report.systems[name]
+            print(headline(*both, names), comparison(*both, names), sep="\n\n")
         print(f"kept in {save(report, 'turns').relative_to(ROOT)}")
 
     in_folder(work)

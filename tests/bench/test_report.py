@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from bench.compare import comparison, word
+from bench.compare import comparison, headline, word
 from bench.level import Level, Load
 from bench.report import Report, SystemReport, level_report, level_text, table
 
@@ -40,6 +40,8 @@ def test_a_comparison_gives_ratios_of_the_second_to_the_first() -> None:
     assert ["send_to_accepted", "p50", "ms", "10.00", "20.00", "2.00", "slower"] in rows
     assert ["CPU-ms", "a", "turn,", "sum", "25.00", "12.50", "0.50", "faster"] in rows
     assert word(1.01) == ""
+    told = headline(a, b, ("A", "B"))
+    assert told.startswith("B beside A, 5/s, first token after 0 ms: CPU x 0.50,")
 
 
 def test_a_level_that_only_one_has_is_not_compared() -> None:
