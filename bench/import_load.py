@@ -29,7 +29,8 @@ import httpx
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # it is run as a script, from any folder
 
-from tests.integration.bot import Bot, bot  # noqa: E402 - after the path is set
+from chat_server.transfer_client import SMALL_BUFFER  # noqa: E402 - after the path is set
+from tests.integration.bot import Bot, bot  # noqa: E402 - likewise
 from tests.integration.running_server import RunningServer, running_server  # noqa: E402
 from tests.stub_model import StubModel  # noqa: E402
 
@@ -103,7 +104,9 @@ async def lines(count: int) -> AsyncIterator[bytes]:
 
 async def import_all(server: RunningServer, count: int) -> dict[str, Any]:
     headers = {"Authorization": f"Bearer {server.session()}"}
-    async with httpx.AsyncClient(timeout=120) as http:
+    # As the command's own client: a small buffer, and patience with a server that is busy.
+    transport = httpx.AsyncHTTPTransport(socket_options=[SMALL_BUFFER])
+    async with httpx.AsyncClient(timeout=600, transport=transport) as http:
         answer = await http.post(f"{server.url}/api/import", headers=headers, content=lines(count))
     summary: dict[str, Any] = json.loads(answer.text.splitlines()[-1])
     return summary

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, Final
@@ -18,6 +19,12 @@ CHUNK_BYTES: Final = 65_536
 CHUNK_LINES: Final = 100
 ANSWER_WITHIN_S: Final = 120.0
 """The server takes lines as fast as it stores them, and tells every second how far it is."""
+
+WRITE_WITHIN_S: Final = 600.0
+"""A part that is sent waits for those before it to be stored, by a server that is busy."""
+SMALL_BUFFER: Final = (socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
+"""What is sent is then nearly what is stored: megabytes would wait in a buffer otherwise, and a
+write for minutes until a third of it is free."""
 
 
 class TransferFailed(Exception):
@@ -88,7 +95,9 @@ class Upload:
 def open_client(url: str, token: str) -> httpx.Client:
     """A client of the server at *url* for whoever *token* names."""
     headers = {"Authorization": f"Bearer {token}"}
-    return httpx.Client(base_url=url, headers=headers, timeout=ANSWER_WITHIN_S)
+    transport = httpx.HTTPTransport(socket_options=[SMALL_BUFFER])
+    timeout = httpx.Timeout(ANSWER_WITHIN_S, write=WRITE_WITHIN_S)
+    return httpx.Client(base_url=url, headers=headers, timeout=timeout, transport=transport)
 
 
 def send(http: httpx.Client, chunks: Iterator[bytes], tell: Callable[[Told], None]) -> Told:
