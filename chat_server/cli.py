@@ -42,7 +42,10 @@ def serve(
     port: Annotated[
         int | None,
         typer.Option(
-            help="Port to listen on (server.port); 0 takes a free one.", show_default=False
+            min=0,
+            max=65_535,
+            help="Port to listen on (server.port); 0 takes a free one.",
+            show_default=False,
         ),
     ] = None,
     config: ConfigFile = None,
@@ -100,7 +103,8 @@ def token(
     Needs the data folder's secret, and no running server. Whoever has the token is that user.
     """
     from chat_server.bot_token import make_bot_token  # noqa: PLC0415  # loads Starlette
-    from chat_server.settings import ConfigError, load_settings  # noqa: PLC0415  # loads pydantic
+    from chat_server.settings import ConfigError  # noqa: PLC0415  # loads pydantic
+    from chat_server.settings_file import load_settings  # noqa: PLC0415  # likewise
 
     try:
         typer.echo(make_bot_token(load_settings(config), user, days))

@@ -51,3 +51,4 @@ class Ending:
     status: MessageStatus = "completed"
     error: ChatError | None = None
     usage: Usage = field(default_factory=Usage)
+    finish_reason: str | None = None

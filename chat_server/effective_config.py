@@ -13,7 +13,8 @@ import msgspec
 from pydantic import BaseModel, SecretStr
 
 from chat_server.secrets_file import secret_path
-from chat_server.settings import Section, Settings, config_file, load_settings, variable
+from chat_server.settings import Section, Settings
+from chat_server.settings_file import config_file, load_settings, variable
 
 MASK: Final = "********"
 VALUE_CHARS: Final = 60

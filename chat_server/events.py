@@ -159,6 +159,7 @@ class RunDone(ServerEvent, frozen=True, kw_only=True, tag="run.done"):
     usage: Usage
     timings_ms: dict[str, float]
     model: str
+    finish_reason: str | None = None
     stored: bool = True
     error: ErrorFacts | None = None
 

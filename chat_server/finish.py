@@ -77,9 +77,10 @@ class Finish:
                         reply = self._message(run.tail)
                         stored = (await self._desk.memory.record(reply, vector)).message
                         lane.follow(stored)
-                        await self._desk.memory.append_window(
-                            stored, vector, active=self._asked.active
-                        )
+                        with anyio.CancelScope(shield=True):  # stored is stored, however late
+                            await self._desk.memory.append_window(
+                                stored, vector, active=self._asked.active
+                            )
                         return stored
                 except IdConflict:
                     return await self._stored_elsewhere()
@@ -125,6 +126,7 @@ class Finish:
                 usage=self._ending.usage,
                 timings_ms=self._asked.stages.ms,
                 model=self._ending.model,
+                finish_reason=self._ending.finish_reason,
                 stored=stored,
                 error=error_facts(self._ending.error) if self._ending.error else None,
             ),

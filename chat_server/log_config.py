@@ -40,6 +40,24 @@ NOISY: Final = (
 query strings, where a token may stand (uvicorn does for WebSockets too, in ``uvicorn.error``)."""
 
 
+ROUTINE: Final = frozenset(
+    {
+        "admin.token_kept",
+        "child.became_ready",
+        "child.started",
+        "child.stopped",
+        "connection.closed",
+        "connection.opened",
+        "hot_memory.loaded",
+        "part.ready",
+        "secret.made",
+        "server.listening",
+        "server.ready",
+    }
+)
+"""What happens at every start and with every visitor; a terminal shows a block of its own."""
+
+
 class Pseudonyms:
     """Names for users that do not tell who they are, the same for as long as the salt is."""
 
@@ -105,10 +123,35 @@ def configure_logging(
         library.setLevel(max(level, logging.WARNING))
 
 
+def shorten(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """A structlog processor for terminals: what a person does not look for is left out.
+
+    The routine of starts and connections is shown at ``DEBUG`` only; a turn is one short line.
+    """
+    if event["event"] in ROUTINE and event["level"] == "info" and not _shows_debug():
+        raise structlog.DropEvent
+    event["timestamp"] = str(event["timestamp"])[11:19]
+    event.pop("logger", None)
+    if event["event"] == "turn.finished":
+        stages = {key: event.pop(key) for key in list(event) if key.endswith("_ms")}
+        shown = ("commit_ms", "first_token_ms", "total_ms")
+        event["ms"] = " ".join(f"{key[:-3]}={stages[key]:.0f}" for key in shown if key in stages)
+        for key in ("connection", "conversation", "message", "active", "user"):
+            event.pop(key, None)
+    return event
+
+
+def _shows_debug() -> bool:
+    return logging.root.level <= logging.DEBUG
+
+
 def _renderers(*, for_people: bool) -> list[Processor]:
     """Neither shows the local variables of a traceback: messages and secrets stand there."""
     if for_people:
-        return [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        return [
+            shorten,
+            structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+        ]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
 
 

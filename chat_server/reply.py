@@ -166,6 +166,7 @@ class Reply:
                 async for piece in pieces:
                     if isinstance(piece, ReplyEnd):
                         self._ending.usage = Usage(piece.input_tokens, piece.output_tokens)
+                        self._ending.finish_reason = piece.finish_reason
                     else:
                         await self._pass_on(piece, begun)
         except ModelFailed as failure:

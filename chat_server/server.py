@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import socket
+import sys
+from types import FrameType
 
 import anyio
 import structlog
@@ -11,8 +13,10 @@ import uvicorn
 from anyio import create_task_group
 from starlette.applications import Starlette
 
+from chat_server.secrets_file import secret_path
 from chat_server.settings import Settings
 from chat_server.state import State
+from memory.messages import OFFLINE_MODEL
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +48,19 @@ def bind(host: str, port: int) -> socket.socket:
         ) from fault
 
 
+def ready_block(address: str, state: State) -> str:
+    """What a person at a terminal wants to know once the server serves."""
+    data_dir = state["settings"].data_dir
+    model = state["model_name"]
+    writer = "from memory (set OPENAI_API_KEY or OPENAI_BASE_URL for a language model)"
+    return (
+        f"\n  Tandem is ready:  {address.replace('//0.0.0.0', '//127.0.0.1')}\n"
+        f"  Replies:          {writer if model == OFFLINE_MODEL else model}\n"
+        f"  Data:             {data_dir}   admin token: {secret_path(data_dir, 'admin-token')}\n"
+        f"  Stop with Ctrl-C.\n\n"
+    )
+
+
 class TandemServer(uvicorn.Server):
     """Serves *app*, says when it is ready, and drains before it stops."""
 
@@ -65,6 +82,16 @@ class TandemServer(uvicorn.Server):
         )
         self._app = app
         self._drain_s = settings.server.drain_s
+        self._hurry = anyio.Event()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal stops the server in order; a second one ends the waiting, not the
+        order.
+        """
+        if self.should_exit:
+            self._hurry.set()
+        else:
+            super().handle_exit(sig, frame)
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until a signal; an orderly end is an end without a signal's exit code."""
@@ -93,15 +120,31 @@ class TandemServer(uvicorn.Server):
         log.info("server.listening", address=address)
         await state["readiness"].became_ready.wait()
         log.info("server.ready", address=address)
+        if sys.stderr.isatty():
+            sys.stderr.write(ready_block(address, state))
+            sys.stderr.flush()
+
+    async def _wait_hurry(self, waiting: anyio.CancelScope) -> None:
+        await self._hurry.wait()
+        waiting.cancel()
 
     async def _drain(self, state: State) -> None:
         """Let running replies end within ``drain_s``; the rest keeps what it has said."""
         state["readiness"].draining = True
         connections, runs = state["connections"], state["runs"]
         connections.announce_end(self._drain_s)
-        log.info("server.draining", connections=len(connections), runs=len(runs))
+        log.info(
+            "server.draining",
+            connections=len(connections),
+            running_replies=len(runs),
+            within_s=self._drain_s if len(runs) else 0.0,
+            hint="a second signal stops the waiting",
+        )
         with anyio.move_on_after(self._drain_s):
-            await runs.wait_idle()
+            async with create_task_group() as tasks:
+                tasks.start_soon(self._wait_hurry, tasks.cancel_scope)
+                await runs.wait_idle()
+                tasks.cancel_scope.cancel()
         if len(runs):
             log.warning("server.runs_interrupted", runs=len(runs))
             runs.interrupt_all()

@@ -25,7 +25,7 @@ from chat_server.readiness import Part, Readiness
 from chat_server.reply_model import ReplyModel
 from chat_server.runs import Runs
 from chat_server.secrets_file import load_or_make
-from chat_server.settings import Settings
+from chat_server.settings import ConfigError, Settings
 from chat_server.state import State
 from chat_server.supervision import supervise
 from chat_server.turn import Turns
@@ -110,6 +110,7 @@ async def open_services(
         )
         yield State(
             settings=settings,
+            model_name=model.name,
             authenticator=open_authenticator(settings),
             admin=open_admin(settings),
             memory=memory,
@@ -232,10 +233,21 @@ async def open_memory(
     return memory
 
 
+def model_server(settings: Settings) -> tuple[str | None, str | None]:
+    """Key and address of the language model's server, each ``None`` where it is not given.
+
+    Raises:
+        ConfigError: the address is none; names the variable.
+    """
+    named = os.environ.get("OPENAI_BASE_URL") or None
+    if named is not None and not named.lower().startswith(("http://", "https://")):
+        raise ConfigError("OPENAI_BASE_URL: an address begins with http:// or https://")
+    return os.environ.get("OPENAI_API_KEY") or None, settings.model.base_url or named
+
+
 def open_model(settings: Settings) -> tuple[ReplyModel, ReplyModel]:
     """What writes replies, and what answers when that fails."""
-    key = os.environ.get("OPENAI_API_KEY") or None
-    base_url = settings.model.base_url or os.environ.get("OPENAI_BASE_URL") or None
+    key, base_url = model_server(settings)
     if key is None and base_url is None:
         log.warning("model.none", answer="from memory; set OPENAI_API_KEY or OPENAI_BASE_URL")
         offline = OfflineResponder("not_configured")

@@ -10,8 +10,9 @@ from pathlib import Path
 from chat_server.app import create_app
 from chat_server.log_config import Pseudonyms, configure_logging
 from chat_server.server import PortInUse, TandemServer, bind
-from chat_server.services import model_folder, open_services
-from chat_server.settings import ConfigError, Settings, load_settings
+from chat_server.services import model_folder, model_server, open_services
+from chat_server.settings import ConfigError, Settings
+from chat_server.settings_file import load_settings
 from memory.data_folder import hold
 from memory.errors import MemoryFault
 from memory.model_files import open_files
@@ -21,11 +22,12 @@ def serve_until_stopped(config: Path | None, host: str | None, port: int | None)
     """Serve until a signal; what stands in the way of a start ends the process with one line."""
     try:
         settings = _settings(config, host, port)
+        model_server(settings)
         pseudonyms = Pseudonyms()
         configure_logging(pseudonyms)
         with hold(settings.data_dir):
-            _prepare_model(settings)
             listener = bind(settings.server.host, settings.server.port)
+            _prepare_model(settings)
             opener = partial(open_services, pseudonyms=pseudonyms)
             server = TandemServer(create_app(settings, opener), settings)
             server.run(sockets=[listener])

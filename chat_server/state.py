@@ -20,6 +20,7 @@ class State(TypedDict):
     """The lifespan's state; ``request.state`` and ``websocket.state`` hold it."""
 
     settings: Settings
+    model_name: str
     authenticator: Authenticator
     admin: AdminGuard
     memory: DualMemory

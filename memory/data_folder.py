@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from memory.errors import DataFolderInUse
+from memory.errors import DataFolderInUse, DataFolderUnusable
 
 
 @contextmanager
@@ -20,10 +20,13 @@ def hold(folder: Path) -> Iterator[None]:
 
     Raises:
         DataFolderInUse: another process holds it; names the folder and that process.
-        OSError: the folder cannot be made or written.
+        DataFolderUnusable: the folder cannot be made or written to.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as fault:
+        raise DataFolderUnusable(folder, fault.strerror or str(fault)) from fault
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

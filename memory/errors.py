@@ -14,6 +14,7 @@
     ├── EmbeddingFailed             no vector could be made of a text
     ├── ModelFilesInvalid           the embedding model's files are missing or wrong
     ├── DataFolderInUse             another server holds the data folder
+    ├── DataFolderUnusable      the data folder cannot be made or written to
     └── ChildFailed                 a supervised child could not be started
 """
 
@@ -88,6 +89,14 @@ class DataFolderInUse(MemoryFault):
         super().__init__(f"{folder} is in use by another server{holder}")
         self.folder = folder
         self.holder_pid = holder_pid
+
+
+class DataFolderUnusable(MemoryFault):
+    """The data folder cannot be made or written to."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(f"data_dir {folder} cannot be used: {reason}")
+        self.folder = folder
 
 
 class ChildFailed(MemoryFault):

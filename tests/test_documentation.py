@@ -11,7 +11,8 @@ import pytest
 
 from chat_server import events, protocol
 from chat_server.errors import ERRORS
-from chat_server.settings import SECRET_KEYS, Section, Settings, load_settings
+from chat_server.settings import SECRET_KEYS, Section, Settings
+from chat_server.settings_file import load_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -88,7 +88,7 @@ def test_each_module_with_behaviour_has_its_test_file() -> None:
         "chat_server": {
             "__init__", "__main__", "admin", "app", "cli", "desk", "http_routes", "reply",
             "reply_model", "server", "services", "session", "stages", "state", "turn", "websocket",
-            "security_headers", "client_errors", "startup", "terminal_chat", "terminal_reply",
+            "security_headers", "settings", "desk", "finish", "client_errors", "startup", "terminal_chat", "terminal_reply",
             "terminal_input",
         },
         "memory": {

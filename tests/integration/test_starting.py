@@ -69,6 +69,7 @@ def test_an_altered_model_file_is_named(data_dir: Path) -> None:
 
 
 def test_a_wrong_setting_is_named(data_dir: Path) -> None:
+    assert refusal(data_dir, OPENAI_BASE_URL="nonsense").startswith("tandem: OPENAI_BASE_URL: ")
     assert "server.prot" in refusal(data_dir, TANDEM_SERVER__PROT="1")
     assert "TANDEM_LIMITS__PER_USER" in refusal(data_dir, TANDEM_LIMITS__PER_USER="many")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from memory.data_folder import hold
-from memory.errors import DataFolderInUse
+from memory.errors import DataFolderInUse, DataFolderUnusable
 
 HOLDER = """
 import sys, time
@@ -84,7 +84,7 @@ def test_the_lock_is_not_inherited(tmp_path: Path) -> None:
         child.kill()
 
 
-def test_a_file_in_the_way_is_an_os_error(tmp_path: Path) -> None:
+def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "data").touch()
-    with pytest.raises(FileExistsError), hold(tmp_path / "data"):
+    with pytest.raises(DataFolderUnusable, match=str(tmp_path / "data")), hold(tmp_path / "data"):
         pass

@@ -11,9 +11,8 @@ from chat_server.settings import (
     SECRET_KEYS,
     ConfigError,
     Settings,
-    load_settings,
-    variable,
 )
+from chat_server.settings_file import load_settings, variable
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -184,6 +183,22 @@ def test_onnx_serves_one_model_only(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_one_process_is_what_this_version_runs() -> None:
     written("[server]\nworkers = 2\n")
     assert "server.workers" in refused()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("TANDEM_REDIS__URL", "nonsense"),
+        ("TANDEM_CHROMA__URL", "localhost:8000"),
+        ("TANDEM_MODEL__BASE_URL", "ftp://models"),
+        ("TANDEM_LIMITS__HTTP", "lots"),
+    ],
+)
+def test_an_address_or_limit_that_is_none_is_refused_by_its_variable(
+    monkeypatch: pytest.MonkeyPatch, key: str, value: str
+) -> None:
+    monkeypatch.setenv(key, value)
+    assert refused().startswith(f"{key}: ")
 
 
 def test_settings_do_not_change() -> None:
