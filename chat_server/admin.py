@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from typing import Final
 
 import msgspec
 import structlog
@@ -14,12 +15,17 @@ from chat_server.http_routes import json_response, state_of
 from memory.errors import MemoryFault
 from memory.short_term import ShortTermUsage
 
+PROXY_HEADERS: Final = frozenset({"forwarded", "x-forwarded-for", "x-real-ip"})
+LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+"""What a page of another site cannot make a browser send as Host for this machine's address."""
+
 log = structlog.get_logger(__name__)
 
 
 def is_local(request: Request) -> bool:
     """Whether the request was made on this machine, not passed on by a proxy on it."""
-    if request.client is None or "x-forwarded-for" in request.headers:
+    passed_on = not PROXY_HEADERS.isdisjoint(request.headers.keys())
+    if request.client is None or passed_on or request.url.hostname not in LOCAL_NAMES:
         return False
     try:
         return ip_address(request.client.host).is_loopback

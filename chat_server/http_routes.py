@@ -27,6 +27,7 @@ from memory.paging import NotACursor
 from memory.recalled import Recalled
 
 MAX_QUERY_CHARS: Final = 2_000
+MAX_DIGITS: Final = 9
 
 
 def json_response(body: object, status: int = 200) -> Response:
@@ -76,9 +77,10 @@ def whole_number(request: Request, name: str, default: int, most: int) -> int:
     given = request.query_params.get(name)
     if given is None:
         return default
-    if not given.isascii() or not given.isdigit() or not 1 <= int(given[:9]) <= most:
+    number = int(given) if given.isascii() and given.isdigit() and len(given) <= MAX_DIGITS else 0
+    if not 1 <= number <= most:
         raise ChatError("bad_request", f"{name} is a whole number from 1 to {most}", field=name)
-    return int(given)
+    return number
 
 
 async def health(_request: Request) -> Response:

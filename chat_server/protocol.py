@@ -8,6 +8,7 @@ goes out is in :mod:`chat_server.events`. See docs/protocol.md.
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Annotated, Final
 
 import msgspec
@@ -20,7 +21,7 @@ SUBPROTOCOL: Final = "tandem.v1"
 HELLO_WITHIN_S: Final = 10.0
 HEARTBEAT_S: Final = 25.0
 
-ClientId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+ClientId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
 """An id that a client made: a ULID, a UUID or anything of that alphabet."""
 
 
@@ -158,13 +159,18 @@ def _bad_frame(wrong: msgspec.ValidationError, *, re: str | None = None) -> BadF
     return BadFrame(reason[:1].lower() + reason[1:], field=field or None, re=re)
 
 
+def is_visible(character: str) -> bool:
+    """Whether a person sees it: no space, control or format character (Unicode categories)."""
+    return unicodedata.category(character)[0] not in "ZC"
+
+
 def check_text(text: str, max_bytes: int) -> None:
     """Refuse a message that is empty or too long.
 
     Raises:
         ChatError: ``empty_text`` or ``text_too_long``, field ``text``.
     """
-    if not text.strip():
+    if not any(is_visible(character) for character in text):
         raise ChatError(
             "empty_text", "a message needs at least one visible character", field="text"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import aclosing
+from typing import Final
 
 import anyio
 import structlog
@@ -23,6 +24,9 @@ from memory.recalled import Recall, Recalled
 from memory.short_term import Window
 
 log = structlog.get_logger(__name__)
+
+LONGEST_REPLY_CHARS: Final = 65_536
+"""Beyond it a model is taken to have lost itself; a reply must fit the frame that ends it."""
 
 
 class Reply:
@@ -46,6 +50,8 @@ class Reply:
         try:
             with run.scope:
                 await self._write_or_say_why_not()
+            with CancelScope(shield=True):  # ended before the commit was: it decides
+                await run.decided.wait()
             if run.end_reason == "abandoned" or not run.question_stored.is_set():
                 return
             if run.end_reason is not None:
@@ -102,9 +108,13 @@ class Reply:
         """
         run = self._run
         waiting = {other.question.id for other in run.lane.runs}
-        window = await self._desk.memory.rebuild_window(
-            run.user, run.question.conversation, active=self._asked.active
-        )
+        try:
+            window = await self._desk.memory.rebuild_window(
+                run.user, run.question.conversation, active=self._asked.active
+            )
+        except StoreError as fault:
+            log.warning("reply.window_not_read", reason=str(fault))
+            window = self._asked.window
         return Window(tuple(said for said in window.messages if said.id not in waiting))
 
     async def _recall(self) -> Recall:
@@ -180,6 +190,8 @@ class Reply:
     async def _pass_on(self, piece: ReplyText, begun: float) -> None:
         stages, first = self._asked.stages, not self._run.chars
         came = time.perf_counter()
+        if self._run.chars + len(piece.text) > LONGEST_REPLY_CHARS:
+            raise ModelFailed("model_interrupted", "the language model did not come to an end")
         if first:
             stages.took("first_token", came - begun)
             await self._shown.wait()

@@ -34,6 +34,8 @@ class Run:
         """No other run of the conversation is before this one."""
         self.question_stored = anyio.Event()
         """The question is committed: from here on things may be shown."""
+        self.decided = anyio.Event()
+        """The question is committed, or the run was abandoned."""
         self.tail = question
         """The message that the reply will follow: the question, or what was said since."""
         self._pieces: list[str] = []
@@ -64,6 +66,11 @@ class Run:
         """Append *piece* to the reply."""
         self._pieces.append(piece)
         self.chars += len(piece)
+
+    def show(self) -> None:
+        """The question is committed."""
+        self.question_stored.set()
+        self.decided.set()
 
     def end(self, reason: EndReason) -> None:
         """Cancel the run; the first reason holds."""
@@ -160,6 +167,7 @@ class Runs:
         The same question may begin another run while the tasks of this one still come to an end.
         """
         run.end("abandoned")
+        run.decided.set()
         self.finish(run)
 
     def finish(self, run: Run) -> None:

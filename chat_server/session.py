@@ -42,7 +42,7 @@ from chat_server.protocol import (
 )
 from chat_server.state import State
 from memory.errors import MemoryFault
-from memory.messages import MessageId
+from memory.messages import MessageId, is_reply_id
 
 log = structlog.get_logger(__name__)
 
@@ -218,6 +218,9 @@ class ChatSession:
             run.end("stopped")
             self._write(Ok(re=stop.id))
             return
+        if not is_reply_id(stop.run):  # the store is not asked for what it cannot have
+            self._refuse(ChatError("unknown_run", "no such run", field="run"), re=stop.id)
+            return
         try:
             over = await self._state["memory"].long_term.by_ids(
                 identity.user, [MessageId(stop.run)]
@@ -253,8 +256,8 @@ class ChatSession:
             except TimeoutError:
                 self._outbox.close(ChatError("slow_client", "nothing was read; reconnect"))
                 return
-            except WebSocketDisconnect:
-                self._outbox.close(None)
+            except (WebSocketDisconnect, RuntimeError):
+                self._outbox.close(None)  # it is closed already; which is raised depends on by whom
                 return
             self._outbox.written()
 

@@ -6,7 +6,6 @@ Nothing is visible before the commit; if it fails, the reply is called off.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import anyio
@@ -25,6 +24,7 @@ from chat_server.events import (
     wire_conversation,
     wire_message,
 )
+from chat_server.placing import Placed, Placing, question_of
 from chat_server.protocol import Send, check_text
 from chat_server.rate_limit import RateLimiter
 from chat_server.rate_limited import RateLimited
@@ -44,21 +44,12 @@ from memory.messages import (
     message_id,
     reply_id,
 )
-from memory.short_term import Admission, Window
+from memory.short_term import Window
 
 log = structlog.get_logger(__name__)
 
 Answer = Callable[[ServerEvent], None]
 """Sends an event to the connection that the command came from."""
-
-
-class Placed:
-    """Where a message goes: after which message, with which window before it."""
-
-    def __init__(self, window: Window, parent: Message | None, *, branched: bool) -> None:
-        self.window = window
-        self.parent = parent
-        self.branched = branched
 
 
 class Turns:
@@ -78,6 +69,7 @@ class Turns:
         self._fanout = desk.fanout
         self._metrics = desk.metrics
         self._limiter = limiter
+        self._placing = Placing(desk.memory)
         self._tasks = tasks
         self._max_text_bytes = max_text_bytes
 
@@ -128,10 +120,10 @@ class Turns:
             stages.end("admit")
             vector = await self._memory.embed(send.text)
             stages.end("embed")
-            placed = await self._place(send, user, conversation, lane, admission)
+            placed = await self._placing.place(send, user, conversation, lane, admission)
             stages.end("window")
 
-            question = self._question(send, identity, conversation, placed)
+            question = question_of(send, identity, conversation, placed)
             run = self._runs.begin(question, lane)
             asked = Asked(
                 window=placed.window,
@@ -145,17 +137,24 @@ class Turns:
             try:
                 stored, opened = await self._commit(run, vector, placed)
                 stages.end("commit")
-                if stored.duplicate and await self._is_answered(user, question.id):
-                    self._runs.abandon(run)
-                    answer(self._accepted(send, question, duplicate=True))
-                    return
+                if stored.duplicate:
+                    if await self._is_answered(user, question.id):
+                        self._runs.abandon(run)
+                        answer(self._accepted(send, question, duplicate=True))
+                        return
+                    await self._placing.place_again(run, stored.message, active=admission.active)
             except BaseException:
+                # It may have been stored: whoever comes next reads the store.
+                lane.head = None
+                self._memory.doubt_window(user, conversation)
                 self._runs.abandon(run)
                 raise
 
             self._show(send, run, stored, opened, answer)
             shared = await self._limiter.global_allowance()
             self._fanout.publish_live(user, Limits(user=admission.user, global_=shared))
+            if stored.duplicate:
+                return
             await self._memory.append_window(stored.message, vector, active=admission.active)
             if placed.branched:
                 window = Window((*placed.window.messages, stored.message))
@@ -188,62 +187,11 @@ class Turns:
     async def _is_answered(self, user: UserId, question: MessageId) -> bool:
         return bool(await self._memory.long_term.by_ids(user, [reply_id(question, 0)]))
 
-    async def _place(
-        self,
-        send: Send,
-        user: UserId,
-        conversation: ConversationId,
-        lane: Lane,
-        admission: Admission,
-    ) -> Placed:
-        """Find the window and the parent.
-
-        Raises:
-            ChatError: ``unknown_parent``.
-        """
-        if send.conversation is None and admission.window is None:
-            window = Window(())  # the id was made just now: nothing can stand there
-        else:
-            window = await self._memory.window(
-                user, conversation, admission.window, active=admission.active
-            )
-        if lane.head is not None and window.head != lane.head:
-            window = await self._memory.rebuild_window(user, conversation, active=admission.active)
-        head = lane.head or window.head
-        if send.parent is None or (head is not None and send.parent == head.id):
-            return Placed(window, head, branched=False)
-        found = await self._memory.long_term.by_ids(user, [MessageId(send.parent)])
-        if not found or found[0].conversation != conversation:
-            raise ChatError(
-                "unknown_parent", "no such message in this conversation", field="parent"
-            )
-        window = await self._memory.branch_window(user, conversation, found[0])
-        return Placed(window, found[0], branched=True)
-
-    def _question(
-        self, send: Send, identity: Identity, conversation: ConversationId, placed: Placed
-    ) -> Message:
-        parent = placed.parent
-        return Message(
-            id=message_id(identity.user, send.id),
-            user=identity.user,
-            conversation=conversation,
-            role="user",
-            text=send.text,
-            timestamp=time.time(),
-            parent=parent.id if parent else None,
-            depth=parent.depth + 1 if parent else 0,
-            client_id=send.id,
-            author=send.author,
-        )
-
     async def _commit(
         self, run: Run, vector: Vector, placed: Placed
     ) -> tuple[Appended, Conversation | None]:
         """Store the question, and its conversation where it opens one or a branch of one."""
         stored = await self._memory.record(run.question, vector)
-        if stored.duplicate:
-            run.question = run.tail = stored.message
         if stored.message.parent is None:
             return stored, await self._memory.conversations.begin(stored.message)
         if placed.branched:
@@ -260,7 +208,8 @@ class Turns:
     ) -> None:
         """Make the stored question visible, and let the reply follow."""
         question = stored.message
-        run.lane.follow(question)
+        if not stored.duplicate:
+            run.lane.follow(question)
         answer(self._accepted(send, question, duplicate=stored.duplicate))
         if opened is not None:
             self._fanout.publish(
@@ -273,7 +222,7 @@ class Turns:
                 seq=seq, conversation=question.conversation, message=wire_message(question)
             ),
         )
-        run.question_stored.set()
+        run.show()
 
     @staticmethod
     def _accepted(send: Send, question: Message, *, duplicate: bool) -> Accepted:

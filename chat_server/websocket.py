@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import cast
 
 import structlog
@@ -35,4 +36,5 @@ async def chat_endpoint(socket: WebSocket) -> None:
         await ChatSession(socket, state).run()
     except Exception:
         log.exception("connection.failed")
-        await socket.close(4411, "something went wrong on the server; reconnect")
+        with suppress(RuntimeError):  # it is closed already
+            await socket.close(4411, "something went wrong on the server; reconnect")

@@ -115,6 +115,10 @@ class DualMemory:
             self._distrust(key)
         self.hot.add(message, vector, version)
 
+    def doubt_window(self, user: UserId, conversation: ConversationId) -> None:
+        """Do not trust the window until it was rebuilt: a message may be stored that it lacks."""
+        self._distrust((user, conversation))
+
     async def window(
         self,
         user: UserId,

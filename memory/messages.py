@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from typing import Literal, NewType
 from urllib.parse import quote
 
@@ -110,6 +111,11 @@ def conversation_id(user: UserId, client_id: str) -> ConversationId:
 def reply_id(message: MessageId, attempt: int) -> MessageId:
     """The id of the *attempt*-th reply (from 0) to *message*."""
     return MessageId("r" + _digest("reply", message, str(attempt)))
+
+
+def is_reply_id(text: str) -> bool:
+    """Whether *text* has the shape of an id that :func:`reply_id` makes."""
+    return re.fullmatch(r"r[a-z2-7]{26}", text) is not None
 
 
 def user_key(user: UserId) -> str:
