@@ -13,6 +13,7 @@ import uvicorn
 from anyio import create_task_group
 from starlette.applications import Starlette
 
+from chat_server.patient_websocket import PatientWebSocket
 from chat_server.secrets_file import secret_path
 from chat_server.settings import Settings
 from chat_server.state import State
@@ -70,7 +71,7 @@ class TandemServer(uvicorn.Server):
                 app,
                 loop="uvloop",
                 http="httptools",
-                ws="websockets-sansio",
+                ws=PatientWebSocket,
                 ws_max_size=settings.server.max_frame_bytes,
                 ws_per_message_deflate=False,  # 64 KiB a connection against 14 without
                 ws_ping_interval=None,  # the protocol's own ping, which browsers can see

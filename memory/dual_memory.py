@@ -16,12 +16,11 @@ from memory.long_term import LongTermMemory
 from memory.messages import Appended, ConversationId, Message, MessageId, UserId, Vector
 from memory.recalled import Recall
 from memory.short_term import ShortTermMemory, Window
+from memory.window_trust import WindowTrust
 
 log = structlog.get_logger(__name__)
 
 DROP_EVERY_S = 1.0
-MAX_DISTRUSTED = 10_000
-"""Windows remembered as untrustworthy one by one; beyond that, all are that were not rebuilt."""
 
 
 class DualMemory:
@@ -47,9 +46,7 @@ class DualMemory:
         self.hot = hot
         self._embedder = embedder
         self._window_messages = window_messages
-        self._distrusted: set[tuple[UserId, ConversationId]] = set()
-        self._distrust_all = False
-        self._rebuilt: set[tuple[UserId, ConversationId]] = set()  # since all were distrusted
+        self._trust = WindowTrust()
         self._bulk_embedding = anyio.Lock()
 
     async def embed(self, text: str) -> Vector:
@@ -110,14 +107,18 @@ class DualMemory:
         key = (message.user, message.conversation)
         version: int | None = None
         try:
-            version = (await self.short_term.append(message, active=active)).version
+            outcome = await self.short_term.append(message, active=active)
         except ShortTermUnavailable:
-            self._distrust(key)
+            self._trust.doubt(key)
+        else:
+            version = outcome.version
+            if outcome.result == "appended":
+                self._trust.trust(key)
         self.hot.add(message, vector, version)
 
     def doubt_window(self, user: UserId, conversation: ConversationId) -> None:
         """Do not trust the window until it was rebuilt: a message may be stored that it lacks."""
-        self._distrust((user, conversation))
+        self._trust.doubt((user, conversation))
 
     async def window(
         self,
@@ -128,7 +129,7 @@ class DualMemory:
         active: bool,
     ) -> Window:
         """The recent part of the conversation: *cached* if it can be trusted, else rebuilt."""
-        if cached is not None and not self._is_distrusted((user, conversation)):
+        if cached is not None and self._trust.trusts((user, conversation)):
             return cached
         return await self.rebuild_window(user, conversation, active=active)
 
@@ -164,9 +165,9 @@ class DualMemory:
             else:
                 await self.short_term.drop(user, conversation)
         except ShortTermUnavailable:
-            self._distrust(key)
+            self._trust.doubt(key)
         else:
-            self._trust(key)
+            self._trust.trust(key)
 
     async def drop_distrusted(self) -> None:
         """Drop the windows that missed an append, as soon as short-term memory answers again, so
@@ -174,12 +175,12 @@ class DualMemory:
         """
         while True:
             await anyio.sleep(DROP_EVERY_S)
-            for key in list(self._distrusted):
+            for key in self._trust.doubted():
                 try:
                     await self.short_term.drop(*key)
                 except ShortTermUnavailable:
                     break
-                self._distrusted.discard(key)
+                self._trust.dropped(key)
 
     async def recall(
         self,
@@ -205,21 +206,3 @@ class DualMemory:
             await self.hot.get(user, None)
         except StoreError as fault:
             log.info("recall.not_warmed", reason=str(fault))
-
-    def _distrust(self, key: tuple[UserId, ConversationId]) -> None:
-        self._rebuilt.discard(key)
-        if len(self._distrusted) >= MAX_DISTRUSTED:
-            self._distrust_all = True
-            log.warning("short_term.all_distrusted", windows=len(self._distrusted))
-            self._distrusted.clear()
-        self._distrusted.add(key)
-
-    def _trust(self, key: tuple[UserId, ConversationId]) -> None:
-        self._distrusted.discard(key)
-        if self._distrust_all:
-            if len(self._rebuilt) >= MAX_DISTRUSTED:
-                self._rebuilt.clear()  # which costs each of them one more rebuild
-            self._rebuilt.add(key)
-
-    def _is_distrusted(self, key: tuple[UserId, ConversationId]) -> bool:
-        return key in self._distrusted or (self._distrust_all and key not in self._rebuilt)

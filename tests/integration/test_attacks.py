@@ -7,6 +7,7 @@ import pytest
 
 from chat_server.errors import ChatError
 from memory.errors import StoreUnavailable, StoreUnknown
+from memory.window_trust import WindowTrust
 from tests.chat_server.twin_world import TwinWorld, twin_world
 from tests.integration.running_server import RunningServer
 
@@ -84,6 +85,22 @@ async def test_a_waiting_run_is_answered_although_the_window_cannot_be_read() ->
 
 async def _away(*_arguments: object, **_options: object) -> None:
     raise StoreUnavailable("Chroma is restarting")
+
+
+async def test_a_window_that_a_killed_server_left_behind_hides_nothing() -> None:
+    async with twin_world() as world:
+        first = await world.ask("Known to both.", conversation="talk")
+        lost = await world.take("Stored, then the server was killed.", conversation="talk")
+        await world.done(lost["run"])
+        whole = await world.long_term.latest(world.user, "talk", limit=10)  # type: ignore[arg-type]  # a plain name
+        await world.short_term.replace(world.user, "talk", whole[:2], active=True)  # type: ignore[arg-type]  # likewise
+        world.desk.memory._trust = WindowTrust()  # another server, with the same Redis
+        await world.ask("And now?", conversation="talk")
+        assert [text for _, text, _ in await world.stored("talk")][2] == (
+            "Stored, then the server was killed."
+        )
+        assert len(await world.stored("talk")) == 6
+        assert first["status"] == "completed"
 
 
 @pytest.mark.chroma

@@ -214,28 +214,6 @@ async def test_a_branch_has_a_window_of_its_own_which_is_kept_nowhere() -> None:
         assert list(longer.messages) == messages[-WINDOW:]
 
 
-async def test_so_many_suspect_windows_that_all_are_until_each_was_rebuilt(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(dual_memory, "MAX_DISTRUSTED", 2)
-    names = [ConversationId(f"c{number}") for number in range(5)]
-    talks = {name: line(2, conversation=name, begin=f"{name}-") for name in names}
-    async with opened() as world:
-        for first, _ in talks.values():
-            await world.say(first)
-        world.short_term.away = True
-        with capture_logs() as logs:
-            for _, second in list(talks.values())[:3]:
-                await world.say(second)
-        assert [entry["event"] for entry in logs] == ["short_term.all_distrusted"]
-        world.short_term.away = False
-        for number, (name, talk) in enumerate(talks.items()):
-            assert await world.window(ANN, name) == ids(talk if number < 3 else talk[:1])
-        world.long_term.away = True
-        assert await world.window(ANN, names[4]) == ids(talks[names[4]][:1])
-        assert len(world.memory._rebuilt) <= 2
-
-
 async def test_suspect_windows_are_dropped_for_other_servers_once_it_answers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
