@@ -14,6 +14,7 @@ import { Theme } from "./theme.js";
 import { Transcript } from "./transcript.js";
 
 const NEW_CHAT = "#/";
+const GUEST_PREFIX = "guest-";
 const byId = (id) => document.getElementById(id);
 const announcer = byId("announcer");
 const empty = byId("empty");
@@ -47,7 +48,7 @@ const limits = new Limits((note) => {
 });
 const conversations = new Conversations(
   { list: byId("conversations"), more: byId("more"), note: byId("list-note") },
-  (id) => chat.isLive(id),
+  { isLive: (id) => chat.isLive(id), onChange: scheduleRender },
 );
 const transcript = new Transcript(
   {
@@ -69,6 +70,8 @@ const composer = new Composer(
   },
   { onSend: send, onStop: () => chat.stop() },
 );
+/** The key of the message that the next drawing brings into view. */
+let found = null;
 const connection = new Connection({
   openSession,
   onState: changeConnection,
@@ -83,6 +86,10 @@ const chat = new Chat({
     announcer.textContent = `Tandem: ${reply.text} ${words}`;
   },
   onTouched: (touched) => conversations.touch(touched),
+  onFound: (key) => {
+    found = key;
+    if (key === null) notices.show("That message is not to be found in this conversation.");
+  },
   onLimited: (forMs) => limits.block(forMs),
   onFault: (error) => notices.show(wordsFor(error)),
 });
@@ -105,10 +112,13 @@ async function startAnew() {
 }
 
 function welcome(frame) {
-  const before = byId("user").textContent;
+  const corner = byId("user");
+  const before = corner.dataset.user ?? frame.user;
   // Another tab started anew: what is shown here belongs to somebody else.
-  if (before !== "" && before !== frame.user) location.reload();
-  byId("user").textContent = frame.user;
+  if (before !== frame.user) location.reload();
+  corner.dataset.user = frame.user;
+  corner.title = frame.user;
+  corner.textContent = frame.user.startsWith(GUEST_PREFIX) ? "Guest" : frame.user;
   limits.update(frame.limits);
   chat.connected(frame.user);
   conversations.load();
@@ -156,19 +166,22 @@ function act(action, item) {
   }
 }
 
-/** Shows the conversation that the address names. */
+/** Shows the conversation that the address names, at the message that it names, if any. */
 function route() {
-  const match = /^#\/c\/(.+)$/.exec(location.hash);
-  const conversation = match ? decodeURIComponent(match[1]) : null;
+  const [, place, message] = /^#(\/c\/[^/]+)(?:\/([^/]+))?$/.exec(location.hash) ?? [];
+  const conversation = place ? decodeURIComponent(place.slice("/c/".length)) : null;
   drawer.close();
-  if (conversation !== null && conversation === chat.thread?.conversation) {
-    conversations.select(conversation);
-    return;
-  }
-  chat.open(conversation);
+  const isOpen = conversation !== null && conversation === chat.thread?.conversation;
+  if (!isOpen) chat.open(conversation);
   conversations.select(chat.thread.conversation);
-  if (connection.isOnline) chat.reread();
-  if (window.matchMedia("(hover: hover)").matches) composer.focus();
+  if (message !== undefined) {
+    // Shown once: the same link must work again, and a reload shows the end as always.
+    history.replaceState(null, "", `#${place}`);
+    chat.seek(decodeURIComponent(message));
+  } else if (!isOpen && window.matchMedia("(hover: hover)").matches) {
+    composer.focus();
+  }
+  if (connection.isOnline && (!isOpen || message !== undefined)) chat.reread();
 }
 
 let renderPlanned = false;
@@ -186,28 +199,47 @@ function scheduleRender() {
 function render() {
   const { thread } = chat;
   const items = chat.items();
+  const { isMissing } = thread;
   const failed = thread.reading instanceof Error;
   const known = thread.isNew || thread.reading === "read";
   transcript.render(thread.conversation, items);
   empty.hidden = items.length > 0 || !known;
   loading.hidden = items.length > 0 || known || failed;
   unread.hidden = !failed;
-  if (failed) byId("unread-words").textContent = wordsFor(thread.reading);
+  byId("unread-retry").hidden = isMissing;
+  byId("unread-new").hidden = !isMissing;
+  if (failed) byId("unread-words").textContent = wordsForUnread(thread);
   byId("older").hidden = thread.before === null || failed;
   const live = chat.liveRuns();
   composer.showLive(live.length > 0, {
     canStop: connection.isOnline && live.some((run) => !run.stopping),
   });
-  heading.textContent = conversations.title(thread.conversation) ?? "New chat";
-  document.title = `${heading.textContent} · Tandem`;
+  heading.textContent = nameOf(thread);
+  document.title = heading.textContent ? `${heading.textContent} · Tandem` : "Tandem";
   conversations.render();
+  if (found !== null) transcript.reveal(found);
+  found = null;
+}
+
+function wordsForUnread({ isMissing, reading }) {
+  if (isMissing) return "This conversation does not exist, or not any more.";
+  return `${wordsFor(reading)} The messages could not be loaded.`;
+}
+
+/** What the conversation is called; nothing while that is not known. */
+function nameOf({ conversation, isNew, isMissing }) {
+  if (isNew) return conversations.title(conversation) ?? "New chat";
+  if (isMissing) return "Unknown conversation";
+  return conversations.title(conversation) ?? (conversations.isRead ? "Earlier conversation" : "");
 }
 
 new Theme(byId("theme"));
-byId("new-chat").addEventListener("click", () => {
-  openNewChat();
-  composer.focus();
-});
+for (const id of ["new-chat", "unread-new"]) {
+  byId(id).addEventListener("click", () => {
+    openNewChat();
+    composer.focus();
+  });
+}
 byId("unread-retry").addEventListener("click", () => chat.reread());
 for (const example of document.querySelectorAll("[data-example]")) {
   example.addEventListener("click", () => composer.fill(example.dataset.example));

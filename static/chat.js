@@ -3,17 +3,20 @@
 import { readMessages } from "./api.js";
 import { Outbox } from "./outbox.js";
 import { Runs } from "./runs.js";
-import { questionOf, Thread } from "./thread.js";
+import { isMissing, questionOf, Thread } from "./thread.js";
 import { newUlid } from "./ulid.js";
 
 /** A read that came too early for a gap is repeated after this long. */
 const GAP_PAUSE_MS = 300;
 const MOST_THREADS = 20;
+/** A message that is sought is given up after this many older pages. */
+const MOST_PAGES_BACK = 10;
 
 /**
  * Hooks: `send(frame)`; `onChange()` after every change that can be seen; `onReply(message)` for a
  * reply of the open conversation that is finished; `onTouched({id, text, timestamp})` when a
- * conversation goes on; `onLimited(forMs)`; `onFault(error)` for what belongs to no message.
+ * conversation goes on; `onFound(key)` before the change that shows a sought message (null: it is
+ * not there); `onLimited(forMs)`; `onFault(error)` for what belongs to no message.
  */
 export class Chat {
   #hooks;
@@ -40,6 +43,7 @@ export class Chat {
   /** Shows a conversation; without an id, a new one that the server learns of with its first message. */
   open(conversation = null) {
     const id = conversation ?? newUlid();
+    if (this.thread !== null) this.thread.sought = null;
     this.thread = this.#threads.get(id) ?? new Thread(id);
     this.thread.isNew ||= conversation === null;
     // Last in, last out: the map keeps the order of insertion.
@@ -47,6 +51,28 @@ export class Chat {
     this.#threads.set(id, this.thread);
     if (this.#threads.size > MOST_THREADS) this.#threads.delete(this.#threads.keys().next().value);
     this.#hooks.onChange();
+  }
+
+  /** Looks for message `id` of the open conversation; the read that follows goes on with it. */
+  seek(id) {
+    this.thread.sought = { id, pagesLeft: MOST_PAGES_BACK };
+    this.#seekOn(this.thread);
+  }
+
+  /** Page by page, since a conversation is held without gaps. */
+  #seekOn(thread) {
+    const { sought } = thread;
+    if (sought === null || thread !== this.thread) return;
+    const key = thread.keyOf(sought.id);
+    const isOver = thread.before === null || sought.pagesLeft === 0;
+    if (key !== null || (thread.reading === "read" && isOver)) {
+      thread.sought = null;
+      this.#hooks.onFound(key);
+      this.#hooks.onChange();
+    } else if (thread.reading === "read") {
+      sought.pagesLeft -= 1;
+      this.readOlder();
+    }
   }
 
   forget(conversation) {
@@ -106,12 +132,14 @@ export class Chat {
       this.#runs.settle(thread.conversation, page.runs ?? [], runMark);
       thread.reading = "read";
     } catch (error) {
-      thread.reading = this.#isUnsent(thread, error) ? "read" : error;
+      thread.isNew = this.#isUnsent(thread, error);
+      thread.reading = thread.isNew ? "read" : error;
     }
     if (thread.readAgain) this.reread();
     else if (this.#runs.of(thread.conversation).some((run) => run.hasGap)) {
       setTimeout(() => this.reread(), GAP_PAUSE_MS);
     }
+    this.#seekOn(thread);
     this.#hooks.onChange();
   }
 
@@ -128,13 +156,13 @@ export class Chat {
       thread.reading = error;
     }
     if (thread.readAgain) this.reread();
+    this.#seekOn(thread);
     this.#hooks.onChange();
   }
 
   /** Whether the server cannot know the conversation, since its first message is still in here. */
   #isUnsent(thread, error) {
-    const unknown = error.code === "unknown_conversation" || error.code === "not_found";
-    return unknown && this.outbox.of(thread.conversation).length > 0;
+    return isMissing(error) && this.outbox.of(thread.conversation).length > 0;
   }
 
   /** Everything to show of the open conversation, in reading order. */
@@ -223,7 +251,12 @@ export class Chat {
     const run = this.#runs.end(frame.run);
     const thread = this.#threads.get(frame.conversation);
     if (thread === undefined) return;
-    const reply = { memories: run?.memories ?? [], error: frame.error, ...frame.message };
+    const reply = {
+      memories: run?.memories ?? [],
+      error: frame.error,
+      finishReason: frame.finish_reason,
+      ...frame.message,
+    };
     thread.add(reply, `run:${frame.run}`);
     if (thread === this.thread) this.#hooks.onReply(reply);
   }

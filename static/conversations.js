@@ -15,16 +15,23 @@ export class Conversations {
   #note;
   #open = null;
   #isLive;
+  #onChange;
 
-  /** `elements`: {list, more, note}; `isLive(id)` says whether a reply is being written there. */
-  constructor({ list, more, note }, isLive) {
+  /**
+   * `elements`: {list, more, note}; `isLive(id)` says whether a reply is being written there,
+   * `onChange()` follows every change: titles stand in more places than this list.
+   */
+  constructor({ list, more, note }, { isLive, onChange }) {
     this.#list = new KeyedList(list, () => new ConversationView());
     this.#more = more;
     this.#note = note;
     this.#isLive = isLive;
+    this.#onChange = onChange;
+    this.isRead = false;
     more.addEventListener("click", () => this.#loadMore());
   }
 
+  /** What conversation `id` is called; null when it is not among those known. */
   title(id) {
     return this.#known.get(id)?.title ?? null;
   }
@@ -48,10 +55,11 @@ export class Conversations {
       // A first page read again must not lose the place of the pages behind it.
       if (before !== null || this.#before === null) this.#before = page.before;
       this.#note.textContent = "";
+      this.isRead = true;
     } catch {
       this.#note.textContent = "The list could not be loaded.";
     }
-    this.render();
+    this.#onChange();
   }
 
   /** What the first page should hold and does not was deleted, unless the server never had it. */
@@ -66,7 +74,7 @@ export class Conversations {
   /** Takes what the server says of a conversation. */
   update(conversation) {
     this.#known.set(conversation.id, { ...this.#known.get(conversation.id), ...conversation });
-    this.render();
+    this.#onChange();
   }
 
   /** Something was said in `id`; a new conversation is called after it until the server names it. */
@@ -77,12 +85,12 @@ export class Conversations {
 
   remove(id) {
     this.#known.delete(id);
-    this.render();
+    this.#onChange();
   }
 
   select(id) {
     this.#open = id;
-    this.render();
+    this.#onChange();
   }
 
   render() {

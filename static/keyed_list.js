@@ -11,6 +11,11 @@ export class KeyedList {
     this.#makeView = makeView;
   }
 
+  /** The element of the item with `key`; null when there is none. */
+  elementOf(key) {
+    return this.#views.get(key)?.element ?? null;
+  }
+
   render(items) {
     const keys = new Set(items.map((item) => item.key));
     for (const [key, view] of this.#views) {

@@ -8,7 +8,15 @@ import { renderMarkdown } from "./markdown.js";
 import { Remembered } from "./remembered.js";
 
 const OFFLINE_MODEL = "offline";
-const FROM_MEMORY = "Answered from memory: no language model available";
+const FROM_MEMORY = "Answered from memory";
+const WITHOUT_MODEL = "Answered from memory: no language model configured";
+const MODEL_HINT = "Set OPENAI_API_KEY or OPENAI_BASE_URL and restart the server";
+
+/** Why a reply ends earlier than it might; of a reply that was read again it is not known. */
+const CUT_OFF = {
+  length: "Cut off at the model's token limit",
+  content_filter: "Cut off by the model's content filter",
+};
 
 /** What stands under a message besides its time: {text, tone, actions}; null for nothing. */
 function noteFor(item) {
@@ -17,7 +25,16 @@ function noteFor(item) {
   if (item.status === "failed" || item.error) return failedNote(item);
   if (item.status === "stopped") return { text: "Stopped" };
   if (item.status === "interrupted") return { text: "Interrupted before it was finished" };
-  return isFromMemory(item) ? { text: FROM_MEMORY, tone: "memory" } : null;
+  if (isWithoutModel(item)) {
+    return { text: item.hint ? `${WITHOUT_MODEL}. ${MODEL_HINT}` : WITHOUT_MODEL, tone: "memory" };
+  }
+  const cutOff = item.role === "assistant" ? CUT_OFF[item.finishReason] : undefined;
+  return cutOff === undefined ? null : { text: cutOff };
+}
+
+/** A reply that no language model wrote, because the server has none. */
+export function isWithoutModel(item) {
+  return isFromMemory(item) && item.status === "completed" && !item.error;
 }
 
 /** A reply that no language model wrote, because there is none or because it failed. */

@@ -11,6 +11,8 @@ const WHY = {
   neighbour: "said next to it",
 };
 
+const MOST_SHOWN = 5;
+
 export class Remembered {
   #summary = element("span");
   #list = element("ul");
@@ -28,15 +30,19 @@ export class Remembered {
     this.#count = items.length;
     this.element.hidden = items.length === 0;
     this.#summary.textContent = `Remembered ${items.length} ${items.length === 1 ? "thing" : "things"}`;
-    this.#list.replaceChildren(...items.map(memoryElement));
+    const bestFirst = [...items].sort((one, other) => other.score - one.score);
+    this.#list.replaceChildren(...bestFirst.slice(0, MOST_SHOWN).map(memoryElement));
+    const left = items.length - MOST_SHOWN;
+    if (left > 0) this.#list.append(element("li", { class: "source" }, `and ${left} more`));
   }
 }
 
 function memoryElement(memory) {
   const why = (memory.why ?? []).map((signal) => WHY[signal] ?? signal).join(", ");
-  const place = element("a", { href: `#/c/${encodeURIComponent(memory.conversation)}` });
+  const path = [memory.conversation, memory.id].map(encodeURIComponent).join("/");
+  const place = element("a", { href: `#/c/${path}` });
   place.textContent = fullTime(memory.timestamp);
-  place.title = "Open the conversation in which this was said";
+  place.title = "Show where this was said";
   const source = element("p", { class: "source" }, place);
   if (why) source.append(element("span", {}, why));
   return element("li", {}, element("p", { class: "quote" }, memory.text), source);

@@ -12,12 +12,24 @@ export class Thread {
     this.reading = null;
     /** Something happened during a read that the read may have missed. */
     this.readAgain = false;
+    /** The message to show, and how many pages it may be back: {id, pagesLeft}, or null. */
+    this.sought = null;
     /** Cursor to the messages before the oldest held, or null. */
     this.before = null;
   }
 
   get messages() {
     return this.#messages;
+  }
+
+  /** Whether the server says that there is no such conversation (of this user). */
+  get isMissing() {
+    return this.reading instanceof Error && isMissing(this.reading);
+  }
+
+  /** The key of the element that shows message `id`; null when it is not held. */
+  keyOf(id) {
+    return this.#messages.find((message) => message.id === id)?.key ?? null;
   }
 
   has(id) {
@@ -82,6 +94,11 @@ export class Thread {
     }
     return line.flatMap((message) => [message, ...(answers.get(message.id) ?? [])]);
   }
+}
+
+/** Whether a read failed because there is no such conversation, as far as this user may know. */
+export function isMissing(error) {
+  return error.code === "unknown_conversation" || error.code === "not_found";
 }
 
 /** The id of the message that a reply answers; its parent unless it says otherwise. */

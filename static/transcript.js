@@ -2,10 +2,11 @@
 
 import { dayName, dayOf } from "./dates.js";
 import { KeyedList } from "./keyed_list.js";
-import { DayView, MessageView } from "./message_view.js";
+import { DayView, isWithoutModel, MessageView } from "./message_view.js";
 
 /** Nearer than this to the end, the reader follows what is being written. */
 const AT_END_PX = 48;
+const MARKED_FOR_MS = 3_000;
 
 export class Transcript {
   #scroller;
@@ -13,6 +14,7 @@ export class Transcript {
   #toEnd;
   #follows = true;
   #shown = null;
+  #hinted = null;
   #lastTop = 0;
 
   /**
@@ -46,7 +48,7 @@ export class Transcript {
     // Older messages are put in above: the reader keeps the line that was being read.
     const fromEnd = this.#scroller.scrollHeight - this.#scroller.scrollTop;
     const first = this.#scroller.querySelector(".message");
-    this.#list.render(withDays(items));
+    this.#list.render(withDays(this.#withHint(items)));
     const grewAbove = first?.isConnected && first !== this.#scroller.querySelector(".message");
     if (grewAbove && !this.#follows) {
       this.#scroller.scrollTop = this.#scroller.scrollHeight - fromEnd;
@@ -54,9 +56,30 @@ export class Transcript {
     this.#follow();
   }
 
+  /** Brings the message with `key` into view, and marks it for a moment. */
+  reveal(key) {
+    const shown = this.#list.elementOf(key);
+    if (shown === null) return;
+    this.#follows = false;
+    shown.scrollIntoView({ block: "center" });
+    // Whoever reads with a keyboard or a screen reader goes on from there.
+    shown.tabIndex = -1;
+    shown.focus({ preventScroll: true });
+    shown.classList.add("sought");
+    setTimeout(() => shown.classList.remove("sought"), MARKED_FOR_MS);
+    this.#follow();
+  }
+
   scrollToEnd() {
     this.#follows = true;
     this.#follow();
+  }
+
+  /** How to set a language model up is said once, under the first reply that was without one. */
+  #withHint(items) {
+    const newest = items.at(-1);
+    if (newest !== undefined && isWithoutModel(newest)) this.#hinted ??= newest.key;
+    return items.map((item) => (item.key === this.#hinted ? { ...item, hint: true } : item));
   }
 
   #follow() {

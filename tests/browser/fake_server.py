@@ -137,6 +137,8 @@ class FakeServer:
         return response
 
     async def _conversations(self, request: Request) -> Response:
+        if self.script.hold_list:
+            await self._released.wait()
         known = self.users[request.cookies[COOKIE]].conversations.values()
         listed = [entry.view() for entry in sorted(known, key=lambda entry: -entry.updated_at)]
         return JSONResponse({"conversations": listed, "before": None})
@@ -249,7 +251,7 @@ class FakeServer:
         del user.runs[run.id]
         done: Json = {"type": "run.done", "run": run.id, "status": status, "message": message}
         done |= {"conversation": run.conversation, "model": run.reply.model}
-        done |= {"chars": len(run.text)}
+        done |= {"chars": len(run.text), "finish_reason": run.reply.finish_reason}
         await self._tell(user, done | ({"error": run.reply.error} if run.reply.error else {}))
         await self._tell(user, {"type": "limits"} | self.script.limits)
 

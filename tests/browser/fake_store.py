@@ -23,6 +23,7 @@ class Reply:
     model: str = "gpt-4o-mini"
     status: str = "completed"
     error: Json | None = None
+    finish_reason: str | None = "stop"
     hold_after: int | None = None
     drop_after: int | None = None
 
@@ -110,6 +111,7 @@ class Script:
         self.limits: Json = {"user": {"limit": 30, "remaining": 28, "reset_ms": 60_000}}
         self.refuse_connections = False
         self.ignore_sends = False
+        self.hold_list = False
         self.heartbeat_s = 25.0
         self.close_on_hello: deque[int] = deque()
 

@@ -47,7 +47,7 @@ def picture(browser: Browser, server: FakeServer, scheme: Scheme) -> None:
         viewport=SIZE, color_scheme=scheme, device_scale_factor=1.5, reduced_motion="reduce"
     )
     page = connected(context.new_page(), server.url)
-    fill(server.users[page.locator("#user").inner_text()])
+    fill(server.users[str(page.locator("#user").get_attribute("data-user"))])
     page.goto(f"{server.url}#/c/dinner")
     page.reload()
     expect(page.locator(".reply")).to_have_count(1)

@@ -199,7 +199,7 @@ def test_a_session_that_the_server_does_not_know_can_be_started_anew(
     page.reload()
     expect(page.locator("#connection-line")).to_have_text("Your session is not valid any more.")
     page.get_by_role("button", name="Start a new session").click()
-    expect(page.locator("#user")).to_have_text("guest-2")
+    expect(page.locator("#user")).to_have_attribute("data-user", "guest-2")
     expect(page.locator("#conversations li")).to_have_count(0)
     write(page, "I am new here")
     expect(replies(page)).to_have_text("All right.")

@@ -26,6 +26,7 @@ PAIRS = [
     ("soft", "raised"),
     ("soft", "code"),
     ("accent", "ground"),
+    ("accent", "raised"),
     ("on-accent", "accent"),
     ("memory", "ground"),
     ("memory", "memory-ground"),
@@ -132,6 +133,11 @@ def test_every_control_has_a_name_and_can_be_reached(page: Page, server: FakeSer
     assert {"new-chat", "theme", "scroller", "box", "send", "button"} <= reached
     for button in page.get_by_role("button").all():
         assert button.evaluate("(b) => b.ariaLabel || b.textContent.trim() || b.title")
+
+
+def test_a_guest_is_called_guest(page: Page) -> None:
+    expect(page.locator("#user")).to_have_text("Guest")
+    expect(page.locator("#user")).to_have_attribute("title", "guest-1")
 
 
 def test_reduced_motion_stops_the_animations(page: Page, server: FakeServer) -> None:

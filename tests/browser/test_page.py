@@ -9,18 +9,9 @@ from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 from tests.browser.conftest import connected
 from tests.browser.fake_server import FakeServer, scripted
-from tests.browser.fake_store import FakeUser, Json, Reply
+from tests.browser.fake_store import FakeUser, Reply
 
 pytestmark = pytest.mark.browser
-
-PEANUTS: Json = {
-    "id": "m-1",
-    "text": "I cannot eat peanuts",
-    "score": 0.9,
-    "timestamp": 1_777_800_000.0,
-    "conversation": "earlier",
-    "why": ["words", "meaning"],
-}
 
 
 def write(page: Page, text: str) -> None:
@@ -37,7 +28,7 @@ def replies(page: Page) -> Locator:
 
 
 def user_of(page: Page, server: FakeServer) -> FakeUser:
-    return server.users[page.locator("#user").inner_text()]
+    return server.users[str(page.locator("#user").get_attribute("data-user"))]
 
 
 def open_seeded(page: Page, server: FakeServer, lines: list[tuple[str, str]]) -> None:
@@ -76,6 +67,19 @@ def test_the_box_grows_with_what_is_written(page: Page) -> None:
     assert high["height"] > low["height"] * 1.8
 
 
+def test_a_box_that_is_full_shows_whole_lines(page: Page) -> None:
+    page.locator("#box").fill("\n".join(str(number) for number in range(60)))
+    lines = page.locator("#box").evaluate(
+        """(box) => {
+            const height = parseFloat(getComputedStyle(box).lineHeight);
+            return [box.clientHeight / height, box.scrollTop / height];
+        }"""
+    )
+    assert lines == [round(shown) for shown in lines]
+    assert 5 < lines[0] < 60
+    assert lines[0] + lines[1] == 60
+
+
 def test_a_text_that_is_too_long_cannot_be_sent(page: Page, server: FakeServer) -> None:
     write(page, "é" * 6_001)
     expect(page.locator("#count")).to_have_text("Too long: 12,002 of 12,000 bytes")
@@ -99,6 +103,19 @@ def test_the_history_is_there_after_a_reload(page: Page, server: FakeServer) -> 
     page.reload()
     expect(own(page)).to_have_text("Remember me")
     expect(replies(page)).to_have_text("All right.")
+    expect(page).to_have_title("Remember me · Tandem")
+
+
+def test_a_list_that_comes_last_still_names_the_page(page: Page, server: FakeServer) -> None:
+    write(page, "Remember me")
+    expect(replies(page)).to_have_text("All right.")
+    server.script.hold_list = True
+    page.reload()
+    expect(replies(page)).to_have_text("All right.")
+    expect(page.locator("#heading")).to_have_text("")
+    expect(page).to_have_title("Tandem")
+    server.release()
+    expect(page.locator("#heading")).to_have_text("Remember me")
     expect(page).to_have_title("Remember me · Tandem")
 
 
@@ -132,49 +149,14 @@ def test_an_emoji_that_is_split_over_deltas_is_whole(page: Page, server: FakeSer
     expect(replies(page)).to_have_text(f"{family} and 🎉!")
 
 
-def test_what_was_remembered_is_listed_under_the_reply(page: Page, server: FakeServer) -> None:
-    server.script.replies.append(Reply(pieces=("No satay, then.",), memories=(PEANUTS,)))
-    write(page, "What shall I cook?")
-    remembered = page.locator(".remembered")
-    expect(remembered.locator("li")).to_be_hidden()
-    remembered.get_by_text("Remembered 1 thing").click()
-    expect(remembered.locator("li")).to_contain_text("I cannot eat peanuts")
-    expect(remembered.locator("li")).to_contain_text("May 2026")
-    expect(remembered.locator("li")).to_contain_text("same words, similar meaning")
-    assert remembered.locator("a").get_attribute("href") == "#/c/earlier"
-
-
-def test_an_offline_reply_says_so_also_after_a_reload(page: Page, server: FakeServer) -> None:
-    server.script.replies.append(Reply(pieces=("You told me so.",), model="offline"))
-    write(page, "What do you know?")
-    note = page.locator(".reply .note")
-    expect(note).to_have_text("Answered from memory: no language model available")
-    page.reload()
-    expect(note).to_have_text("Answered from memory: no language model available")
-
-
-def test_a_failed_reply_says_why_and_can_be_asked_again(page: Page, server: FakeServer) -> None:
-    error: Json = {"code": "model_timeout", "message": "too slow", "retryable": True}
-    server.script.replies.append(Reply(pieces=("Well",), status="failed", error=error))
-    write(page, "Why?")
-    note = page.locator(".reply .note").first
-    expect(note).to_have_text("The language model took too long.")
-    page.get_by_role("button", name="Ask again").click()
-    expect(replies(page).last).to_have_text("All right.")
-    assert [frame["text"] for frame in server.sent()] == ["Why?", "Why?"]
-
-
-def test_a_reply_from_memory_says_why_the_model_did_not_write_it(
-    page: Page, server: FakeServer
-) -> None:
-    error: Json = {"code": "model_unavailable", "message": "down", "retryable": True}
-    reply = Reply(pieces=("You said so.",), status="failed", error=error, model="offline")
-    server.script.replies.append(reply)
-    write(page, "What did I say?")
-    note = page.locator(".reply .note")
-    expect(note).to_contain_text("could not be reached. Answered from memory")
-    page.reload()
-    expect(note).to_contain_text("Answered from memory")
+def test_an_unknown_conversation_is_called_one(page: Page, server: FakeServer) -> None:
+    page.goto(f"{server.url}#/c/nowhere")
+    expect(page.locator("#unread-words")).to_contain_text("does not exist")
+    expect(page.locator("#heading")).to_have_text("Unknown conversation")
+    expect(page.get_by_role("button", name="Try again")).to_have_count(0)
+    page.locator("#unread").get_by_role("button", name="New chat").click()
+    expect(page.get_by_text("What should we pick up?")).to_be_visible()
+    expect(page.locator("#heading")).to_have_text("New chat")
 
 
 def test_conversations_are_listed_and_opened(page: Page, server: FakeServer) -> None:
