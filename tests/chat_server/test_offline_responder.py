@@ -9,7 +9,10 @@ from memory.messages import OFFLINE_MODEL, ConversationId, Message, MessageId, R
 from memory.recalled import Recalled
 
 THIRD_OF_MAY = 1_777_805_000.0  # 3 May 2026, 10:43 UTC
-NOT_CONFIGURED = "No language model is configured, so I can only repeat what I remember."
+NOTHING = (
+    "I remember nothing about that. "
+    "No language model is configured, so I can only repeat what you have told me."
+)
 
 
 def recalled(
@@ -44,16 +47,14 @@ def asked(question: str, *memories: Recalled, window: tuple[Message, ...] = ()) 
 
 
 async def pieces(prompt: Prompt, reason: Reason = "not_configured") -> list[ReplyText | ReplyEnd]:
-    return [piece async for piece in OfflineResponder(reason).stream(prompt)]
+    responder = OfflineResponder(reason, now=lambda: THIRD_OF_MAY + 3_600)
+    return [piece async for piece in responder.stream(prompt)]
 
 
 async def answer(prompt: Prompt, reason: Reason = "not_configured") -> str:
-    """What it says, without the sentence that is always there."""
     *words, end = await pieces(prompt, reason)
     assert end == ReplyEnd("stop")
-    text = "".join(piece.text for piece in words if isinstance(piece, ReplyText))
-    assert text.endswith("\n\n" + NOT_CONFIGURED)
-    return text.removesuffix("\n\n" + NOT_CONFIGURED)
+    return "".join(piece.text for piece in words if isinstance(piece, ReplyText))
 
 
 def test_its_replies_are_marked_as_offline() -> None:
@@ -74,12 +75,20 @@ async def test_the_reply_comes_in_words_and_is_the_same_each_time() -> None:
     assert all(texts)
 
 
-async def test_it_says_when_the_model_is_only_out_of_reach() -> None:
-    words = await pieces(asked("Hello"), "unreachable")
-    text = "".join(piece.text for piece in words if isinstance(piece, ReplyText))
-    assert text.endswith(
-        "The language model is out of reach now, so I can only repeat what I remember."
-    )
+async def test_it_says_in_one_sentence_when_the_model_is_only_out_of_reach() -> None:
+    unreachable = "\n\nThe language model is out of reach now."
+    fits = asked("What is my dog called?", recalled("My dog is called Biscuit."))
+    for prompt in (asked("Hello"), asked("I sail."), asked("Who are you?"), fits):
+        text = await answer(prompt, "unreachable")
+        assert text.endswith(unreachable)
+        assert text.count("language model") == 1
+
+
+async def test_without_a_model_it_explains_itself_only_when_it_has_nothing_to_say() -> None:
+    fits = asked("What is my dog called?", recalled("My dog is called Biscuit."))
+    for prompt in (asked("Hello"), asked("I sail."), fits):
+        assert "language model" not in await answer(prompt)
+    assert await answer(asked("Who are you?")) == NOTHING
 
 
 async def test_users_words_go_before_replies_and_at_most_three_are_listed() -> None:
@@ -117,32 +126,75 @@ async def test_the_window_is_searched_by_words() -> None:
     )
 
 
-async def test_nothing_found_is_admitted() -> None:
-    prompt = asked("What is the capital of Peru?", recalled("I like tea.", score=0.1))
-    assert await answer(prompt) == (
-        "I remember nothing about that yet. I have noted what you wrote."
-    )
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What is the capital of Peru?",
+        "Tell me a joke",
+        "Please tell me one",
+        "Can you help me?",
+        "Weißt du einen Witz",
+        "Write a poem about autumn",
+    ],
+)
+async def test_nothing_found_is_admitted(question: str) -> None:
+    unrelated = recalled("Please remember that one thing I told you: I like tea.", score=0.9)
+    assert await answer(asked(question, unrelated)) == NOTHING
 
 
-async def test_a_guess_is_called_one() -> None:
-    prompt = asked("Any pets?", recalled("Biscuit barked all night.", score=0.5))
-    assert await answer(prompt) == (
-        "I am not sure that it is what you mean, but this comes closest:\n"
+async def test_a_guess_is_made_for_questions_about_the_user_and_called_one() -> None:
+    memory = recalled("Biscuit barked all night.", score=0.6)
+    assert await answer(asked("Which pets do I own?", memory)) == (
+        "I remember nothing that says so. This comes closest:\n"
         '- You told me on 3 May 2026: "Biscuit barked all night."'
     )
+    unlikely = recalled("Biscuit barked all night.", score=0.4)
+    assert await answer(asked("Which pets do I own?", unlikely)) == NOTHING
 
 
-async def test_a_strong_memory_counts_without_a_common_word() -> None:
-    prompt = asked("Any pets?", recalled("Biscuit barked all night.", score=0.85))
-    assert await answer(prompt) == 'You told me on 3 May 2026: "Biscuit barked all night."'
-
-
-async def test_a_statement_is_noted() -> None:
+async def test_a_statement_is_noted_and_nothing_is_quoted() -> None:
     assert await answer(asked("I moved to Oslo.")) == "I have noted that."
-    related = asked("Oslo is cold.", recalled("I moved to Oslo."))
-    assert await answer(related) == (
-        "I have noted that. It goes with what I remember:\n"
-        '- You told me on 3 May 2026: "I moved to Oslo."'
+    related = asked("Please remember: Oslo is cold.", recalled("I moved to Oslo."))
+    assert await answer(related) == "I have noted that."
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What do you know about me?",
+        "What did I tell you?",
+        "Tell me everything you know about me so far, please",
+        "Do you remember me?",
+        "Who am I?",
+        "Was weißt du über mich?",
+        "Woran erinnerst du dich?",
+        "Qu'est-ce que tu sais ?",
+        "¿Qué sabes?",
+    ],
+)
+async def test_asked_what_it_knows_it_lists_the_latest_that_was_said(question: str) -> None:
+    days = [
+        recalled(f"Fact {day}.", timestamp=THIRD_OF_MAY - 86_400 * day) for day in (2, 0, 1, 3, 4)
+    ]
+    others = (recalled("Ferries run daily.", role="assistant"), recalled("Who am I?"))
+    window = (said(question), said("Thanks!"), said("My sister Ana sails."))
+    text = await answer(asked(question, *others, *days, window=window))
+    assert text == (
+        "This is what you told me last:\n"
+        '- You told me on 4 May 2026: "My sister Ana sails."\n'
+        '- You told me on 3 May 2026: "Fact 0."\n'
+        '- You told me on 2 May 2026: "Fact 1."\n'
+        '- You told me on 1 May 2026: "Fact 2."\n'
+        '- You told me on 30 April 2026: "Fact 3."'
+    )
+    assert await answer(asked(question)) == NOTHING
+
+
+async def test_asked_for_today_it_lists_what_was_said_today() -> None:
+    old = recalled("I like tea.", timestamp=THIRD_OF_MAY - 86_400)
+    assert await answer(asked("What did I tell you today?", old)) == NOTHING
+    assert await answer(asked("What did I tell you today?", old, recalled("I sail."))) == (
+        'This is what you told me last:\n- You told me on 3 May 2026: "I sail."'
     )
 
 
@@ -152,14 +204,16 @@ async def test_a_greeting_brings_up_no_memories(text: str) -> None:
     assert "Biscuit" not in await answer(prompt)
 
 
-async def test_questions_and_the_message_itself_are_no_answers() -> None:
+async def test_questions_requests_and_the_message_itself_are_no_answers() -> None:
     prompt = asked(
         "Where is my boat?",
         recalled("Where is my boat?"),
         recalled("Is my boat blue?"),
+        recalled("Please tell me where my boat is"),
+        recalled("where is my boat"),
         window=(said("where is  my boat?"),),
     )
-    assert await answer(prompt) == "I remember nothing about that yet. I have noted what you wrote."
+    assert await answer(prompt) == NOTHING
     both = recalled("My boat is in Bergen. Shall I sell it?")
     assert "Bergen" in await answer(asked("Where is my boat?", both))
 
