@@ -89,7 +89,14 @@ class Turns:
 
     def warm(self, user: UserId) -> None:
         """Begin to load *user*'s memories, so that the first message finds them ready."""
-        self._tasks.start_soon(self._memory.warm, user, name="warm")
+        self._tasks.start_soon(self._warm, user, name="warm")
+
+    async def _warm(self, user: UserId) -> None:
+        """A boundary as that of a turn: who cannot be read must not end the others' turns."""
+        try:
+            await self._memory.warm(user)
+        except Exception:
+            log.exception("recall.warming_failed")
 
     async def _turn(self, send: Send, identity: Identity, answer: Answer, outcome: Outcome) -> None:
         """The boundary of one turn: whatever goes wrong ends this turn only, and is told."""

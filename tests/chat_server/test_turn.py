@@ -70,6 +70,21 @@ async def test_while_the_store_is_sick_no_model_is_asked_before_the_commit() -> 
         assert len(world.model.prompts) == asked_before
 
 
+async def test_memories_that_cannot_be_loaded_for_an_unforeseen_reason_end_nobodys_turns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def broken(*_user: object, **_page: object) -> None:
+        raise TypeError("nobody foresaw this")
+
+    async with twin_world() as world:
+        with monkeypatch.context() as patched:
+            patched.setattr(world.long_term, "newest", broken)
+            world.turns.warm(world.user)
+            await anyio.wait_all_tasks_blocked()
+        with anyio.fail_after(5):
+            assert (await world.ask("Still here?"))["status"] == "completed"
+
+
 async def test_a_hundred_retries_of_one_id_give_one_message_one_run_one_model_call() -> None:
     async with twin_world() as world:
         world.model.rest = anyio.Event()
