@@ -170,7 +170,11 @@ def _overview(items: list[_Item], question: str, today: str) -> str | None:
     if _TODAY & _words(question):
         said = [item for item in said if _day(item.timestamp) == today]
     latest = sorted(said, key=lambda item: -item.timestamp)[:MAX_OVERVIEW]
-    return "This is what you told me last:\n" + _listed(latest) if latest else None
+    return (
+        "Here is some of what you told me, the latest first:\n" + _listed(latest)
+        if latest
+        else None
+    )
 
 
 def _remembered(prompt: Prompt, asked: frozenset[str]) -> list[_Item]:

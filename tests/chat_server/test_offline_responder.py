@@ -180,7 +180,7 @@ async def test_asked_what_it_knows_it_lists_the_latest_that_was_said(question: s
     window = (said(question), said("Thanks!"), said("My sister Ana sails."))
     text = await answer(asked(question, *others, *days, window=window))
     assert text == (
-        "This is what you told me last:\n"
+        "Here is some of what you told me, the latest first:\n"
         '- You told me on 4 May 2026: "My sister Ana sails."\n'
         '- You told me on 3 May 2026: "Fact 0."\n'
         '- You told me on 2 May 2026: "Fact 1."\n'
@@ -194,7 +194,8 @@ async def test_asked_for_today_it_lists_what_was_said_today() -> None:
     old = recalled("I like tea.", timestamp=THIRD_OF_MAY - 86_400)
     assert await answer(asked("What did I tell you today?", old)) == NOTHING
     assert await answer(asked("What did I tell you today?", old, recalled("I sail."))) == (
-        'This is what you told me last:\n- You told me on 3 May 2026: "I sail."'
+        "Here is some of what you told me, the latest first:\n"
+        '- You told me on 3 May 2026: "I sail."'
     )
 
 
