@@ -17,14 +17,14 @@ from starlette.routing import Mount, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
 from chat_server.admin import admin_routes
-from chat_server.errors import ChatError, told
+from chat_server.errors import ChatError, told_of_reading, unforeseen
 from chat_server.http_routes import error_response, http_routes, limit_key
 from chat_server.security_headers import SecurityHeaders
 from chat_server.settings import Settings
 from chat_server.state import State
 from chat_server.transfer import transfer_routes
 from chat_server.websocket import chat_endpoint
-from memory.errors import MemoryFault, StoreUnavailable
+from memory.errors import MemoryFault
 
 STATIC: Final = Path(__file__).resolve().parent.parent / "static"
 
@@ -70,11 +70,7 @@ def answer_chat_error(_request: Request, error: Exception) -> Response:
 
 def answer_memory_fault(_request: Request, fault: Exception) -> Response:
     """What storage did wrong, in the client's words."""
-    if isinstance(fault, StoreUnavailable):  # these routes read
-        return error_response(
-            ChatError("not_ready", "the store cannot be read just now", retry_after_ms=1000)
-        )
-    return error_response(told(cast("MemoryFault", fault)))
+    return error_response(told_of_reading(cast("MemoryFault", fault)))
 
 
 def answer_rate_limit(_request: Request, error: Exception) -> Response:
@@ -87,4 +83,4 @@ def answer_rate_limit(_request: Request, error: Exception) -> Response:
 
 def answer_unexpected(_request: Request, _error: Exception) -> Response:
     """A fault of ours; Starlette raises it on, so that the log has it."""
-    return error_response(ChatError("internal", "something went wrong on the server; try again"))
+    return error_response(unforeseen())

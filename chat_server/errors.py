@@ -122,6 +122,18 @@ class ModelFailed(ChatError):
     """The language model gave no reply, or not all of it; the code begins with ``model_``."""
 
 
+def unforeseen() -> ChatError:
+    """What a client is told of a fault of ours, whose facts are for the log only."""
+    return ChatError("internal", "something went wrong on the server; try again")
+
+
+def told_of_reading(fault: faults.MemoryFault) -> ChatError:
+    """As :func:`told`, for a request that only reads: nothing of it was to be stored."""
+    if isinstance(fault, faults.StoreUnavailable):
+        return ChatError("not_ready", "the store cannot be read just now", retry_after_ms=1000)
+    return told(fault)
+
+
 def told(fault: faults.MemoryFault) -> ChatError:
     """What a client is told of *fault*: nothing of paths, hosts or other users."""
     match fault:
@@ -150,4 +162,4 @@ def told(fault: faults.MemoryFault) -> ChatError:
         case faults.EmbeddingFailed():
             return ChatError("not_stored", "the message could not be indexed; send it again")
         case _:
-            return ChatError("internal", "something went wrong on the server; try again")
+            return unforeseen()

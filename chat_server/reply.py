@@ -12,7 +12,7 @@ from anyio import CancelScope, create_task_group
 
 from chat_server.deltas import Deltas
 from chat_server.desk import Asked, Desk, Ending
-from chat_server.errors import ChatError, ModelFailed
+from chat_server.errors import ChatError, ModelFailed, unforeseen
 from chat_server.events import RunMemories, RunStarted, Usage, error_event
 from chat_server.finish import Finish
 from chat_server.prompt import Prompt, build_prompt
@@ -71,7 +71,7 @@ class Reply:
         except Exception:
             log.exception("reply.failed", run=self._run.id)
             await self._run.question_stored.wait()
-            self._tell(ChatError("internal", "something went wrong on the server; try again"))
+            self._tell(unforeseen())
 
     async def _write(self) -> None:
         """Recall, ask, and show the reply as it comes."""

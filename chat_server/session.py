@@ -13,7 +13,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from chat_server.authentication import Identity, cookie_token
-from chat_server.errors import ERRORS, ChatError, told
+from chat_server.errors import ERRORS, ChatError, told_of_reading
 from chat_server.events import (
     LimitsState,
     Ok,
@@ -42,7 +42,7 @@ from chat_server.protocol import (
 )
 from chat_server.state import State
 from memory.errors import MemoryFault
-from memory.messages import MessageId, is_reply_id
+from memory.messages import MessageId, UserId, is_reply_id
 
 log = structlog.get_logger(__name__)
 
@@ -214,24 +214,22 @@ class ChatSession:
     async def _stop(self, stop: Stop, identity: Identity) -> None:
         """End a run; one that is over already is no error."""
         run = self._state["runs"].find(identity.user, stop.run)
-        if run is not None:
-            run.end("stopped")
-            self._write(Ok(re=stop.id))
-            return
-        if not is_reply_id(stop.run):  # the store is not asked for what it cannot have
-            self._refuse(ChatError("unknown_run", "no such run", field="run"), re=stop.id)
-            return
         try:
-            over = await self._state["memory"].long_term.by_ids(
-                identity.user, [MessageId(stop.run)]
-            )
+            if run is not None:
+                run.end("stopped")
+            elif not await self._is_over(identity.user, stop.run):
+                raise ChatError("unknown_run", "no such run", field="run")
+        except ChatError as error:
+            self._refuse(error, re=stop.id)
         except MemoryFault as fault:
-            self._refuse(told(fault), re=stop.id)
-            return
-        if over:
-            self._write(Ok(re=stop.id))
+            self._refuse(told_of_reading(fault), re=stop.id)
         else:
-            self._refuse(ChatError("unknown_run", "no such run", field="run"), re=stop.id)
+            self._write(Ok(re=stop.id))
+
+    async def _is_over(self, user: UserId, run: str) -> bool:
+        """Whether the reply *run* is stored; the store is not asked for what it cannot have."""
+        memory = self._state["memory"]
+        return is_reply_id(run) and bool(await memory.long_term.by_ids(user, [MessageId(run)]))
 
     async def _keep_in_touch(self) -> None:
         """Ask after silence, and give up without an answer; any frame is one."""

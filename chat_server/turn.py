@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 
 from chat_server.authentication import Identity
 from chat_server.desk import Asked, Desk
-from chat_server.errors import ChatError, told
+from chat_server.errors import ChatError, told, unforeseen
 from chat_server.events import (
     Accepted,
     ConversationUpdated,
@@ -112,7 +112,7 @@ class Turns:
             outcome.error = told(fault)
         except Exception:
             log.exception("turn.failed")
-            outcome.error = ChatError("internal", "something went wrong on the server; try again")
+            outcome.error = unforeseen()
         finally:
             outcome.done.set()
 

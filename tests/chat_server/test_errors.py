@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from chat_server.errors import ERRORS, ChatError, ErrorCode, told
+from chat_server.errors import ERRORS, ChatError, ErrorCode, told, told_of_reading
 from memory.errors import (
     ChildFailed,
     CorruptRecord,
@@ -70,3 +70,14 @@ def test_an_error_says_its_code_and_its_message() -> None:
     error = ChatError("busy", "wait", field="id", retry_after_ms=5)
     assert str(error) == "busy: wait"
     assert (error.field, error.retry_after_ms) == ("id", 5)
+
+
+@pytest.mark.parametrize("fault", [StoreUnavailable(SECRET), StoreRefused(SECRET)])
+def test_who_only_reads_is_not_told_that_a_message_was_not_stored(fault: MemoryFault) -> None:
+    error = told_of_reading(fault)
+    assert (error.code, error.retryable) == ("not_ready", True)
+    assert SECRET not in error.message
+
+
+def test_what_else_goes_wrong_in_reading_is_told_as_anywhere() -> None:
+    assert told_of_reading(CorruptRecord(SECRET, SECRET)).code == "internal"
