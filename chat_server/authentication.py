@@ -42,7 +42,7 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 class _Payload(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What a token says."""
+    """What a token says, in short names: user id, name, and when it ends (s since the epoch)."""
 
     u: str
     n: str | None = None

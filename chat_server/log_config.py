@@ -39,7 +39,6 @@ NOISY: Final = (
 """Heard from WARNING on, whatever the level: below it they log bodies, and lines of access with
 query strings, where a token may stand (uvicorn does for WebSockets too, in ``uvicorn.error``)."""
 
-
 ROUTINE: Final = frozenset(
     {
         "admin.token_kept",

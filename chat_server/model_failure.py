@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 
 def status_failure(error: openai.APIStatusError) -> ModelFailed:
-    """Of a request that was answered with an error status."""
+    """The failure of a request that was answered with an error status."""
     code: ErrorCode
     match error.status_code:
         case 401 | 403:
@@ -53,7 +53,7 @@ def status_failure(error: openai.APIStatusError) -> ModelFailed:
 
 
 def connection_failure(error: Exception) -> ModelFailed:
-    """Of a request without a response.
+    """The failure of a request without a response.
 
     What the error calls a time-out is none when the server hung up: see what is beneath it.
     """

@@ -10,7 +10,7 @@ import anyio
 from chat_server.errors import ChatError
 
 MAX_BYTES: Final = 1_048_576
-"""What may wait for a slow client before it is sent away (it resumes when it comes back)."""
+"""What may wait for a slow client before it is sent away (it reads what it missed over HTTP)."""
 
 
 class Outbox:

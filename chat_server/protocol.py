@@ -1,8 +1,8 @@
 """The WebSocket protocol, version 1, the client's side: frames in; no I/O.
 
 Inbound frames are JSON objects with a ``type``. Unknown fields and types are ignored, so that
-older servers understand newer clients as far as they can. What
-goes out is in :mod:`chat_server.events`. See docs/protocol.md.
+older servers understand newer clients as far as they can. What goes out is in
+:mod:`chat_server.events`. See docs/protocol.md.
 """
 
 from __future__ import annotations

@@ -96,7 +96,8 @@ class Lane:
         self.lock = anyio.Lock()
         self.head: Message | None = None
         self.runs: deque[Run] = deque()
-        self.users = 0
+        self.holders = 0
+        """Who holds the lock or waits for it."""
 
     def follow(self, message: Message) -> None:
         """Note that *message* was committed at the end of the conversation, or of a branch."""
@@ -121,12 +122,12 @@ class Runs:
         """The conversation's lane, with its lock held. Never held across a model call."""
         key = (user, conversation)
         lane = self._lanes.setdefault(key, Lane())
-        lane.users += 1
+        lane.holders += 1
         try:
             async with lane.lock:
                 yield lane
         finally:
-            lane.users -= 1
+            lane.holders -= 1
             self._tidy(key, lane)
 
     def begin(self, question: Message, lane: Lane) -> Run:
@@ -209,5 +210,5 @@ class Runs:
             run.end("interrupted")
 
     def _tidy(self, key: tuple[UserId, ConversationId], lane: Lane) -> None:
-        if lane.users == 0 and not lane.runs and self._lanes.get(key) is lane:
+        if lane.holders == 0 and not lane.runs and self._lanes.get(key) is lane:
             del self._lanes[key]

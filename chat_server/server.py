@@ -23,13 +23,11 @@ log = structlog.get_logger(__name__)
 
 INTERRUPT_WITHIN_S = 5.0
 """What interrupted replies may take to be stored, before the connections are closed."""
-
-
 CLOSE_WITHIN_S = 3.0
 """What connections may take to write what waits, and to close."""
 
 
-class PortInUse(Exception):
+class CannotListen(Exception):
     """The address cannot be listened on."""
 
 
@@ -37,13 +35,13 @@ def bind(host: str, port: int) -> socket.socket:
     """A listening socket.
 
     Raises:
-        PortInUse: with the reason and what to do.
+        CannotListen: with the reason and what to do.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as fault:
-        raise PortInUse(
+        raise CannotListen(
             f"cannot listen on {host}:{port}: {fault.strerror}; choose another with --port "
             "or TANDEM_SERVER__PORT"
         ) from fault

@@ -24,7 +24,7 @@ from chat_server.rate_limit import RateLimiter
 from chat_server.readiness import Part, Readiness
 from chat_server.reply_model import ReplyModel
 from chat_server.runs import Runs
-from chat_server.secrets_file import load_or_make
+from chat_server.secrets_file import load_or_make, secret_path
 from chat_server.settings import ConfigError, Settings
 from chat_server.state import State
 from chat_server.supervision import supervise
@@ -249,7 +249,9 @@ def open_model(settings: Settings) -> tuple[ReplyModel, ReplyModel]:
     """What writes replies, and what answers when that fails."""
     key, base_url = model_server(settings)
     if key is None and base_url is None:
-        log.warning("model.none", answer="from memory; set OPENAI_API_KEY or OPENAI_BASE_URL")
+        log.warning(
+            "model.not_configured", answer="from memory; set OPENAI_API_KEY or OPENAI_BASE_URL"
+        )
         offline = OfflineResponder("not_configured")
         return offline, offline
     model = OpenAIReplyModel.open(settings.model, api_key=key, base_url=base_url)
@@ -266,5 +268,5 @@ def open_admin(settings: Settings) -> AdminGuard:
     """Guards the admin routes with ``auth.admin_token``, made likewise; its place is printed."""
     token = load_or_make(settings.data_dir, "admin-token", settings.auth.admin_token)
     if not settings.auth.admin_token.get_secret_value():
-        log.info("admin.token_kept", file=str(settings.data_dir / "secrets" / "admin-token"))
+        log.info("admin.token_kept", file=str(secret_path(settings.data_dir, "admin-token")))
     return AdminGuard(token)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from chat_server.app import create_app
 from chat_server.log_config import Pseudonyms, configure_logging
-from chat_server.server import PortInUse, TandemServer, bind
+from chat_server.server import CannotListen, TandemServer, bind
 from chat_server.services import model_folder, model_server, open_services
 from chat_server.settings import ConfigError, Settings
 from chat_server.settings_file import load_settings
@@ -31,7 +31,7 @@ def serve_until_stopped(config: Path | None, host: str | None, port: int | None)
             opener = partial(open_services, pseudonyms=pseudonyms)
             server = TandemServer(create_app(settings, opener), settings)
             server.run(sockets=[listener])
-    except (ConfigError, MemoryFault, PortInUse) as reason:
+    except (ConfigError, MemoryFault, CannotListen) as reason:
         raise SystemExit(f"tandem: {reason}") from reason
     if not server.started:
         raise SystemExit("tandem: the server could not start; the log says why")

@@ -14,7 +14,7 @@
     ├── EmbeddingFailed             no vector could be made of a text
     ├── ModelFilesInvalid           the embedding model's files are missing or wrong
     ├── DataFolderInUse             another server holds the data folder
-    ├── DataFolderUnusable      the data folder cannot be made or written to
+    ├── DataFolderUnusable          the data folder cannot be made or written to
     └── ChildFailed                 a supervised child could not be started
 """
 
