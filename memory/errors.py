@@ -81,6 +81,11 @@ class ModelFilesInvalid(MemoryFault):
         self.problem = problem
 
 
+def one_line(error: Exception) -> str:
+    """What a vendor says of *error*, as part of a message of ours: one line, 300 characters."""
+    return " ".join(str(error).split())[:300]
+
+
 class DataFolderInUse(MemoryFault):
     """Another server holds the data folder."""
 

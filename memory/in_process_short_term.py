@@ -21,8 +21,6 @@ from memory.short_term import (
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-VERSION_LIFE_S = 7 * 86_400
-
 
 class Expiring(Generic[K, V]):
     """Values that are gone after their time to live."""
@@ -111,7 +109,7 @@ class InProcessShortTermMemory:
         key = (message.user, message.conversation)
         messages = self._windows.get(key)
         if messages and messages[-1].id == message.id:
-            self._windows.put(key, messages, self._window_life_s(active=active))
+            self._windows.put(key, messages, self._policy.window_life_s(active=active))
             return AppendOutcome("appended", self._count_commit(message.user, 0))
         version = self._count_commit(message.user, 1)
         if messages and messages[-1].id != message.parent:
@@ -120,7 +118,7 @@ class InProcessShortTermMemory:
         if not messages and message.parent is not None:
             return AppendOutcome("missing", version)
         kept = (*(messages or ()), message)[-self._policy.window_messages :]
-        self._windows.put(key, kept, self._window_life_s(active=active))
+        self._windows.put(key, kept, self._policy.window_life_s(active=active))
         return AppendOutcome("appended", version)
 
     async def replace(
@@ -133,7 +131,7 @@ class InProcessShortTermMemory:
     ) -> None:
         self._windows.drop((user, conversation))
         if kept := tuple(messages[-self._policy.window_messages :]):
-            self._windows.put((user, conversation), kept, self._window_life_s(active=active))
+            self._windows.put((user, conversation), kept, self._policy.window_life_s(active=active))
 
     async def drop(self, user: UserId, conversation: ConversationId) -> None:
         self._windows.drop((user, conversation))
@@ -172,8 +170,5 @@ class InProcessShortTermMemory:
         """The new version; a lost one begins at the time in us and so never equals an old one."""
         known = self._versions.get(user)
         version = int(self._clock() * 1_000_000) if known is None else known + by
-        self._versions.put(user, version, max(self._policy.ttl_active_s, VERSION_LIFE_S))
+        self._versions.put(user, version, self._policy.version_life_s)
         return version
-
-    def _window_life_s(self, *, active: bool) -> int:
-        return self._policy.ttl_active_s if active else self._policy.ttl_inactive_s

@@ -85,19 +85,24 @@ class Appended(msgspec.Struct, frozen=True):
     duplicate: bool
 
 
-def _digest(*parts: str) -> str:
-    """128 bits of SHA-256 over length-prefixed parts, base32 in lower case, 26 characters."""
+def sha256_of_parts(*parts: str) -> bytes:
+    """SHA-256 over *parts*, each with its length before it: no two lists of parts share one."""
     digest = hashlib.sha256()
     for part in parts:
         encoded = part.encode()
         digest.update(len(encoded).to_bytes(4, "big"))
         digest.update(encoded)
-    return base64.b32encode(digest.digest()[:16]).decode().rstrip("=").lower()
+    return digest.digest()
+
+
+def _short_digest(*parts: str) -> str:
+    """The first 128 bits of it in base32, lower case: 26 characters."""
+    return base64.b32encode(sha256_of_parts(*parts)[:16]).decode().rstrip("=").lower()
 
 
 def message_id(user: UserId, client_id: str) -> MessageId:
     """The id under which *user*'s message *client_id* is stored; the same for ever."""
-    return MessageId("m" + _digest("message", user, client_id))
+    return MessageId("m" + _short_digest("message", user, client_id))
 
 
 def conversation_id(user: UserId, client_id: str) -> ConversationId:
@@ -105,12 +110,12 @@ def conversation_id(user: UserId, client_id: str) -> ConversationId:
 
     It follows from the message's id, so that a repeated send opens the same one.
     """
-    return ConversationId("c" + _digest("conversation", user, client_id))
+    return ConversationId("c" + _short_digest("conversation", user, client_id))
 
 
 def reply_id(message: MessageId, attempt: int) -> MessageId:
     """The id of the *attempt*-th reply (from 0) to *message*."""
-    return MessageId("r" + _digest("reply", message, str(attempt)))
+    return MessageId("r" + _short_digest("reply", message, str(attempt)))
 
 
 def is_reply_id(text: str) -> bool:

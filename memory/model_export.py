@@ -22,7 +22,7 @@ import transformers
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from memory.errors import ModelFilesInvalid
+from memory.errors import ModelFilesInvalid, one_line
 
 SMOOTHING = 0.7
 """How much of an activation's spread moves into the weights: 0 nothing, 1 all of it."""
@@ -94,7 +94,7 @@ def export_int8(source: Path, target: Path, report: Callable[[str, float], None]
             report("comparing with the original", 0.9)
             found = _least_cosine(target, samples, exact)
         except (RuntimeError, ValueError, Fail, InvalidArgument, RuntimeException) as error:
-            raise ModelFilesInvalid(source, f"cannot be exported: {_one_line(error)}") from error
+            raise ModelFilesInvalid(source, f"cannot be exported: {one_line(error)}") from error
     if found < LEAST_COSINE:
         raise ModelFilesInvalid(
             source,
@@ -111,7 +111,7 @@ def _load(source: Path) -> Any:
             source, attn_implementation="eager", local_files_only=True
         )
     except OSError as error:  # translated here: elsewhere it is the target that fails
-        raise ModelFilesInvalid(source, f"cannot be loaded: {_one_line(error)}") from error
+        raise ModelFilesInvalid(source, f"cannot be loaded: {one_line(error)}") from error
     return bert.eval()
 
 
@@ -188,7 +188,3 @@ def _least_cosine(path: Path, samples: list[Any], exact: list[Any]) -> float:
 def _unit(token_vectors: Any) -> Any:
     vector = token_vectors.mean(axis=0)
     return vector / np.linalg.norm(vector)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -14,7 +14,6 @@ slash is the user and everything after the last one the number: no two owners sh
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -31,6 +30,7 @@ from memory.messages import (
     MessageStatus,
     Role,
     UserId,
+    sha256_of_parts,
     user_key,
 )
 
@@ -89,12 +89,7 @@ def month_key(user: UserId, month: int) -> str:
 
 def conversation_record_id(user: UserId, conversation: ConversationId) -> str:
     """The id of a conversation's record: 65 characters for ids of any length, injective."""
-    digest = hashlib.sha256()
-    for part in (user, conversation):
-        encoded = part.encode()
-        digest.update(len(encoded).to_bytes(4, "big"))
-        digest.update(encoded)
-    return "c" + digest.hexdigest()
+    return "c" + sha256_of_parts(user, conversation).hex()
 
 
 def message_record(message: Message) -> Record:

@@ -28,8 +28,6 @@ log = structlog.get_logger(__name__)
 
 SCAN_STEP: Final = 1_000
 GLOB: Final = re.compile(r"[][*?\\^]")
-VERSION_LIFE_S: Final = 7 * 86_400
-"""How long a version lasts at least: longer than any process remembers a user."""
 
 
 class RedisShortTermMemory:
@@ -130,8 +128,8 @@ class RedisShortTermMemory:
             self._entry(message),
             message.parent or "",
             self._policy.window_messages,
-            self._window_life_ms(active=active),
-            max(self._policy.ttl_active_s, VERSION_LIFE_S) * 1_000,
+            self._policy.window_life_s(active=active) * 1_000,
+            self._policy.version_life_s * 1_000,
         )
         return AppendOutcome(result=result.decode(), version=version)
 
@@ -147,7 +145,7 @@ class RedisShortTermMemory:
         await self._connection.run(
             self._replace,
             [self._window_key(user, conversation)],
-            self._window_life_ms(active=active),
+            self._policy.window_life_s(active=active) * 1_000,
             *(self._entry(message) for message in kept),
         )
 
@@ -209,9 +207,6 @@ class RedisShortTermMemory:
 
     def _window_key(self, user: UserId, conversation: ConversationId) -> str:
         return self._key(user, f"window:{conversation}")
-
-    def _window_life_ms(self, *, active: bool) -> int:
-        return 1_000 * (self._policy.ttl_active_s if active else self._policy.ttl_inactive_s)
 
     def _entry(self, message: Message) -> bytes:
         return message.id.encode() + b"\n" + self._encode(message)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import msgspec
 
 from memory.messages import ConversationId, Message, UserId
+
+LEAST_VERSION_LIFE_S: Final = 7 * 86_400
 
 
 class ShortTermPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,6 +22,15 @@ class ShortTermPolicy(msgspec.Struct, frozen=True, kw_only=True):
     ttl_inactive_s: int = 3_600
     active_within_s: int = 86_400
     window_messages: int = 10
+
+    @property
+    def version_life_s(self) -> int:
+        """How long a version lasts: longer than any process remembers a user."""
+        return max(self.ttl_active_s, LEAST_VERSION_LIFE_S)
+
+    def window_life_s(self, *, active: bool) -> int:
+        """How long a window lasts after it was written to."""
+        return self.ttl_active_s if active else self.ttl_inactive_s
 
 
 class Window(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ import anyio
 import numpy as np
 from anyio.to_thread import run_sync
 
-from memory.errors import EmbeddingFailed, ModelFilesInvalid
+from memory.errors import EmbeddingFailed, ModelFilesInvalid, one_line
 from memory.messages import Vectors
 from memory.model_files import NAME, packaged_folder
 
@@ -58,7 +58,7 @@ class TorchEmbedder:
                 version = _revision(loaded)
         except (ImportError, OSError, ValueError, RuntimeError, KeyError) as error:
             raise ModelFilesInvalid(
-                folder, f"sentence-transformers cannot load this model: {_one_line(error)}"
+                folder, f"sentence-transformers cannot load this model: {one_line(error)}"
             ) from error
         name = folder.absolute().name if folder.is_dir() and model != NAME else model
         return cls(loaded, name=name, fingerprint=f"{name}:torch:{version}")
@@ -123,7 +123,3 @@ def _revision(model: Any) -> str:
     """The downloaded model's commit; ``unknown`` where the library does not say."""
     commit = getattr(model[0].auto_model.config, "_commit_hash", None)
     return str(commit) if commit else "unknown"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
