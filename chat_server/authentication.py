@@ -155,17 +155,8 @@ def session_token(headers: Headers) -> str | None:
 
 def set_cookie(token: str, *, secure: bool) -> str:
     """The value of a ``Set-Cookie`` header; *secure* where the browser came by https."""
-    return _cookie(token, SESSION_LIFE_S, secure=secure)
-
-
-def clear_cookie(*, secure: bool) -> str:
-    """The value of a ``Set-Cookie`` header that makes the browser forget its session."""
-    return _cookie("", 0, secure=secure)
-
-
-def _cookie(token: str, max_age_s: int, *, secure: bool) -> str:
     # Scripts never see it; other sites' forms and frames do not send it.
-    cookie = f"{COOKIE}={token}; Max-Age={max_age_s}; Path=/; HttpOnly; SameSite=Lax"
+    cookie = f"{COOKIE}={token}; Max-Age={SESSION_LIFE_S}; Path=/; HttpOnly; SameSite=Lax"
     return cookie + "; Secure" if secure else cookie
 
 

@@ -78,11 +78,11 @@ class RateLimiter:
             raise RateLimited("user", admission.user)
         return admission
 
-    async def global_allowance(self) -> Allowance:
+    def global_allowance(self) -> Allowance:
         """What this process knows of the limit that all share; asks nobody."""
         return self._in_memory.shared if self._degraded else self._share.allowance()
 
-    async def user_allowance(self, user: UserId) -> Allowance:
+    def user_allowance(self, user: UserId) -> Allowance:
         """What this process last saw of *user*'s limit, less what is free since; asks nobody.
 
         Unspent if it saw nothing, as for a user who wrote to another process; an ``Admission``

@@ -112,7 +112,7 @@ class ChatSession:
         log.info("connection.opened")
         sends, waiting_sends = anyio.create_memory_object_stream[Send](SENDS_WAITING)
         self._state["turns"].warm(identity.user)
-        limits = await self._limits(identity)
+        limits = self._limits(identity)
         with self._state["fanout"].subscribed(identity.user, self._outbox) as stream, sends:
             self._write(self._welcome(identity, stream, limits))
             async with create_task_group() as tasks:
@@ -128,11 +128,11 @@ class ChatSession:
         if reason is not None:
             raise reason
 
-    async def _limits(self, identity: Identity) -> LimitsState:
+    def _limits(self, identity: Identity) -> LimitsState:
         limiter = self._state["limiter"]
         return LimitsState(
-            user=await limiter.user_allowance(identity.user),
-            global_=await limiter.global_allowance(),
+            user=limiter.user_allowance(identity.user),
+            global_=limiter.global_allowance(),
         )
 
     def _welcome(self, identity: Identity, stream: UserStream, limits: LimitsState) -> Welcome:

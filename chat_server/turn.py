@@ -158,7 +158,7 @@ class Turns:
                 raise
 
             self._show(send, run, stored, opened, answer)
-            shared = await self._limiter.global_allowance()
+            shared = self._limiter.global_allowance()
             self._fanout.publish_live(user, Limits(user=admission.user, global_=shared))
             if stored.duplicate:
                 return

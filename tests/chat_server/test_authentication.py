@@ -15,7 +15,6 @@ from chat_server.authentication import (
     Authenticator,
     Identity,
     bearer_token,
-    clear_cookie,
     cookie_token,
     origin_allowed,
     session_token,
@@ -165,9 +164,6 @@ def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites() -> None:
         f"tandem_session=abc; Max-Age={SESSION_LIFE_S}; Path=/; HttpOnly; SameSite=Lax"
     )
     assert set_cookie("abc", secure=True).endswith("; SameSite=Lax; Secure")
-    assert clear_cookie(secure=False) == (
-        "tandem_session=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax"
-    )
     assert authentication.SESSION_LIFE_S == 34_560_000
 
 

@@ -134,7 +134,7 @@ async def test_a_global_refusal_spends_nothing_of_the_user_s() -> None:
 async def test_a_user_s_refusal_spends_nothing_of_the_global_limit() -> None:
     limiter, _ = limiter_over(ShortTermPolicy(user_limit=1, global_limit=2))
     assert await admitted(limiter, ANN, 10) == 1
-    assert (await limiter.global_allowance()).remaining == 1
+    assert limiter.global_allowance().remaining == 1
     assert (await limiter.admit(BOB, TEA)).allowed
 
 
@@ -159,23 +159,23 @@ async def test_the_unused_part_of_a_lease_ends_with_the_window() -> None:
     limiter, memory = limiter_over(ShortTermPolicy(global_limit=10_000, limit_window_s=60))
     await limiter.admit(ANN, TEA)
     memory.now += 60
-    assert (await limiter.global_allowance()).remaining == 10_000
+    assert limiter.global_allowance().remaining == 10_000
     await limiter.admit(ANN, TEA)
     assert memory.leases == [50, 50]
-    assert (await limiter.global_allowance()).remaining == 9_999
+    assert limiter.global_allowance().remaining == 9_999
 
 
 async def test_the_global_allowance_is_known_without_asking() -> None:
     limiter, memory = limiter_over(ShortTermPolicy(global_limit=2, limit_window_s=60))
-    assert (await limiter.global_allowance()).remaining == 2
+    assert limiter.global_allowance().remaining == 2
     await limiter.admit(ANN, TEA)
     memory.now += 20
-    allowance = await limiter.global_allowance()
+    allowance = limiter.global_allowance()
     assert (allowance.limit, allowance.remaining, allowance.reset_ms) == (2, 1, 40_000)
     await limiter.admit(ANN, TEA)
-    assert (await limiter.global_allowance()).remaining == 0
+    assert limiter.global_allowance().remaining == 0
     memory.now += 40
-    assert (await limiter.global_allowance()).remaining == 1
+    assert limiter.global_allowance().remaining == 1
 
 
 async def test_another_process_s_share_is_refused_here() -> None:
@@ -185,7 +185,7 @@ async def test_another_process_s_share_is_refused_here() -> None:
     assert await admitted(other, BOB, 10) == 10
     with pytest.raises(RateLimited):
         await limiter.admit(ANN, TEA)
-    assert (await limiter.global_allowance()).remaining == 0
+    assert limiter.global_allowance().remaining == 0
 
 
 async def test_while_memory_is_away_both_limits_hold_in_process() -> None:
@@ -201,14 +201,12 @@ async def test_while_memory_is_away_both_limits_hold_in_process() -> None:
         await limiter.admit(ANN, TEA)
     assert refused.value.scope == "user"
     assert 0 < refused.value.allowance.reset_ms <= 60_000
-    assert (await limiter.global_allowance()).remaining == 2, (
-        "refusals of a user's limit spend nothing"
-    )
+    assert limiter.global_allowance().remaining == 2, "refusals of a user's limit spend nothing"
     assert await admitted(limiter, BOB, 10) == 2
     with pytest.raises(RateLimited) as refused:
         await limiter.admit(BOB, TEA)
     assert refused.value.scope == "global"
-    assert (await limiter.global_allowance()).remaining == 0
+    assert limiter.global_allowance().remaining == 0
 
 
 async def test_messages_at_the_same_time_wait_for_one_failure_only() -> None:
@@ -246,7 +244,7 @@ async def test_what_was_last_seen_of_a_user_s_limit_is_known_without_asking() ->
     limiter, memory = limiter_over(ShortTermPolicy(user_limit=3, limit_window_s=60))
 
     async def left() -> tuple[int, int]:
-        allowance = await limiter.user_allowance(ANN)
+        allowance = limiter.user_allowance(ANN)
         return allowance.remaining, allowance.reset_ms
 
     assert await left() == (3, 0)
@@ -260,13 +258,13 @@ async def test_what_was_last_seen_of_a_user_s_limit_is_known_without_asking() ->
     assert await left() == (2, 20_000)
     memory.now += 20
     assert await left() == (3, 0)
-    assert (await limiter.user_allowance(BOB)).remaining == 3
+    assert limiter.user_allowance(BOB).remaining == 3
 
 
 async def test_a_refused_user_is_seen_with_nothing_left() -> None:
     limiter, memory = limiter_over(ShortTermPolicy(user_limit=1))
     assert await admitted(limiter, ANN, 2) == 1
-    assert (await limiter.user_allowance(ANN)).remaining == 0
+    assert limiter.user_allowance(ANN).remaining == 0
     memory.away = True
     await limiter.admit(BOB, TEA)
-    assert (await limiter.user_allowance(BOB)).remaining == 0
+    assert limiter.user_allowance(BOB).remaining == 0
