@@ -20,6 +20,8 @@ FLUSH_EVERY_S: Final = 5.0
 crash loses is the order of a list for the conversations of the last seconds, nothing said."""
 
 MAX_CACHED: Final = 10_000
+SAVED_AT_ONCE: Final = 100
+"""As many as one write of Chroma holds; singly, each would cost as much as all of them."""
 TITLE_CHARS: Final = 60
 
 Key = tuple[UserId, ConversationId]
@@ -158,15 +160,35 @@ class ConversationDirectory:
             log.warning("conversations.not_saved", waiting=len(self._unsaved), reason=str(fault))
 
     async def _save(self, keys: list[Key]) -> None:
-        for key in keys:
-            conversation = self._unsaved.pop(key, None)
-            if conversation is None:
-                continue
+        """Write those of *keys* that wait, so many at a time that they share writes of the store.
+
+        Raises:
+            StoreError: the first fault; what was not written waits on, and hinders no other.
+        """
+        failures: list[StoreError] = []
+
+        async def save(key: Key) -> None:
             try:
-                await self._long_term.save_conversation(conversation)
-            except BaseException:
-                self._unsaved.setdefault(key, self._known.get(key, conversation))
-                raise
+                await self._save_one(key)
+            except StoreError as fault:
+                failures.append(fault)
+
+        for start in range(0, len(keys), SAVED_AT_ONCE):
+            async with anyio.create_task_group() as tasks:
+                for key in keys[start : start + SAVED_AT_ONCE]:
+                    tasks.start_soon(save, key)
+        if failures:
+            raise failures[0]
+
+    async def _save_one(self, key: Key) -> None:
+        conversation = self._unsaved.pop(key, None)
+        if conversation is None:
+            return
+        try:
+            await self._long_term.save_conversation(conversation)
+        except BaseException:
+            self._unsaved.setdefault(key, self._known.get(key, conversation))
+            raise
 
     def _at_hand(self, key: Key) -> Conversation | None:
         return self._known.get(key) or self._unsaved.get(key)

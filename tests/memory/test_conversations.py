@@ -21,7 +21,7 @@ PLACES = [(ANN, TEA), (ANN, RUM), (BOB, TEA)]
 
 
 class Store(InProcessLongTermMemory):
-    """Counts what is saved, and holds saves or reads up at a gate."""
+    """Counts what is saved, holds saves or reads up at a gate, and may refuse a conversation."""
 
     def __init__(self) -> None:
         super().__init__(dimension=1)
@@ -29,11 +29,14 @@ class Store(InProcessLongTermMemory):
         self.reads = 0
         self.save_gate: anyio.Event | None = None
         self.read_gate: anyio.Event | None = None
+        self.refused: ConversationId | None = None
 
     async def save_conversation(self, conversation: Conversation) -> None:
         self.saves += 1
         if self.save_gate is not None:
             await self.save_gate.wait()
+        if conversation.id == self.refused:
+            raise StoreUnavailable("not this one")
         await super().save_conversation(conversation)
 
     async def conversation(self, user: UserId, conversation: ConversationId) -> Conversation | None:
@@ -168,6 +171,31 @@ async def test_times_are_written_behind_together() -> None:
     assert ((await stored(store)).updated_at, store.saves) == (4.0, 2)
     await directory._flush()
     assert store.saves == 2
+
+
+async def test_several_that_wait_are_written_at_once_and_the_fault_of_one_hinders_no_other() -> (
+    None
+):
+    store = Store()
+    directory = ConversationDirectory(store)
+    for conversation in (TEA, RUM):
+        await directory.begin(said(conversation=conversation))
+        await directory.touch(said(2.0, conversation=conversation))
+    store.saves, store.save_gate = 0, anyio.Event()
+    store.refused = TEA
+
+    async def list_them() -> None:
+        with pytest.raises(StoreUnavailable):
+            await directory.page(ANN, limit=10)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(list_them)
+        await until(lambda: store.saves == 2)
+        store.save_gate.set()
+    assert (await stored(store, RUM)).updated_at == 2.0
+    store.refused = None
+    page = await directory.page(ANN, limit=10)
+    assert [found.updated_at for found in page.conversations] == [2.0, 2.0]
 
 
 async def test_what_waits_is_written_in_its_time_and_once_more_at_the_end(
