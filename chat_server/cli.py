@@ -17,7 +17,6 @@ from chat_server.session_file import UnreadableSessions
 from chat_server.transfer_cli import export_command, import_command
 
 cli = typer.Typer(
-    help="Tandem: a real-time chat server that remembers.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
