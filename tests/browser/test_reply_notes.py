@@ -62,7 +62,7 @@ def test_a_memory_is_shown_where_it_was_said(page: Page, server: FakeServer) -> 
         expect(own(page).last).not_to_be_in_viewport()
         expect(sought).not_to_have_class(re.compile("sought"))
         page.go_back()
-        expect(own(page)).to_have_text("What shall I cook?")
+        expect(own(page)).to_have_text(["What shall I cook?"])
 
 
 def test_a_memory_that_is_gone_is_said_to_be(page: Page, server: FakeServer) -> None:
