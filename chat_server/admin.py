@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-from typing import Final
-
 import msgspec
 import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from chat_server.http_routes import json_response, state_of
+from chat_server.http_routes import is_local, json_response, state_of
 from memory.errors import MemoryFault
 from memory.short_term import ShortTermUsage
 
-PROXY_HEADERS: Final = frozenset({"forwarded", "x-forwarded-for", "x-real-ip"})
-LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-"""What a page of another site cannot make a browser send as Host for this machine's address."""
-
 log = structlog.get_logger(__name__)
-
-
-def is_local(request: Request) -> bool:
-    """Whether the request was made on this machine, not passed on by a proxy on it."""
-    passed_on = not PROXY_HEADERS.isdisjoint(request.headers.keys())
-    if request.client is None or passed_on or request.url.hostname not in LOCAL_NAMES:
-        return False
-    try:
-        return ip_address(request.client.host).is_loopback
-    except ValueError:
-        return False
 
 
 async def admin_metrics(request: Request) -> Response:
@@ -61,7 +43,7 @@ async def admin_metrics(request: Request) -> Response:
         "connectedUsers": state["fanout"].users,
         "runningReplies": len(state["runs"]),
         "hotMemory": memory.hot.figures(),
-        "readiness": state["readiness"].report(),
+        "readiness": state["readiness"].report(reasons=True),
     }
     return json_response({**msgspec.to_builtins(summary), **beside})
 

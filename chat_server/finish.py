@@ -18,7 +18,7 @@ from chat_server.events import (
     wire_message,
 )
 from chat_server.runs import Run, digest
-from memory.errors import EmbeddingFailed, IdConflict, StoreError
+from memory.errors import EmbeddingFailed, IdConflict, StoreError, StoreRefused
 from memory.messages import Message
 
 log = structlog.get_logger(__name__)
@@ -84,7 +84,10 @@ class Finish:
                         return stored
                 except IdConflict:
                     return await self._stored_elsewhere()
-                except (StoreError, EmbeddingFailed) as fault:
+                except (StoreRefused, EmbeddingFailed) as fault:
+                    log.warning("reply.refused", run=run.id, reason=str(fault))  # it will not pass
+                    return None
+                except StoreError as fault:
                     log.warning("reply.not_stored_yet", run=run.id, reason=str(fault))
                 await anyio.sleep(COMMIT_RETRY_S)
         log.error("reply.not_stored", run=run.id, waited_s=COMMIT_WITHIN_S, chars=run.chars)
@@ -93,7 +96,11 @@ class Finish:
     async def _stored_elsewhere(self) -> Message | None:
         """The reply that another server stored for the same question; it is the one that holds."""
         log.warning("reply.made_twice", run=self._run.id)
-        found = await self._desk.memory.long_term.by_ids(self._run.user, [self._run.reply])
+        try:
+            found = await self._desk.memory.long_term.by_ids(self._run.user, [self._run.reply])
+        except StoreError as fault:
+            log.warning("reply.not_read", run=self._run.id, reason=str(fault))
+            return None
         return found[0] if found else None
 
     def _message(self, parent: Message) -> Message:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Any, Final, cast
 
 import msgspec
@@ -28,6 +29,9 @@ from memory.recalled import Recalled
 
 MAX_QUERY_CHARS: Final = 2_000
 MAX_DIGITS: Final = 9
+PROXY_HEADERS: Final = frozenset({"forwarded", "x-forwarded-for", "x-real-ip"})
+LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+"""What a page of another site cannot make a browser send as Host for this machine's address."""
 
 
 def json_response(body: object, status: int = 200) -> Response:
@@ -83,15 +87,29 @@ def whole_number(request: Request, name: str, default: int, most: int) -> int:
     return number
 
 
+def is_local(request: Request) -> bool:
+    """Whether the request was made on this machine, not passed on by a proxy on it."""
+    passed_on = not PROXY_HEADERS.isdisjoint(request.headers.keys())
+    if request.client is None or passed_on or request.url.hostname not in LOCAL_NAMES:
+        return False
+    try:
+        return ip_address(request.client.host).is_loopback
+    except ValueError:
+        return False
+
+
 async def health(_request: Request) -> Response:
     """Whether the process lives; says nothing of its parts."""
     return json_response({"status": "ok"})
 
 
 async def readiness(request: Request) -> Response:
-    """Whether messages can be taken, and which part is not ready."""
+    """Whether messages can be taken, and which part is not ready; why is told on the machine
+    itself only, because reasons name folders and addresses.
+    """
     found = state_of(request)["readiness"]
-    return json_response(found.report(), 200 if found.ready else 503)
+    report = found.report(reasons=is_local(request))
+    return json_response(report, 200 if found.ready else 503)
 
 
 class SessionBody(msgspec.Struct):

@@ -63,14 +63,14 @@ class Readiness:
             for part in self.parts
         )
 
-    def report(self) -> dict[str, object]:
-        """The body of ``/readyz``."""
+    def report(self, *, reasons: bool) -> dict[str, object]:
+        """The body of ``/readyz``, with *reasons* for those who may know folders and addresses."""
         return {
             "ready": self.ready,
             "draining": self.draining,
             "parts": {
                 part.name: {"state": part.state, "reason": part.reason}
-                if part.reason
+                if part.reason and reasons
                 else {"state": part.state}
                 for part in self.parts
             },

@@ -90,7 +90,7 @@ async def test_the_report_says_what_is_wrong_and_nothing_of_what_is_well(quick: 
         await world.say(world.store, None)
         await world.say(world.cache, None)
         await world.say(world.store, "the disk is full")
-        assert world.readiness.report() == {
+        assert world.readiness.report(reasons=True) == {
             "ready": False,
             "draining": False,
             "parts": {
@@ -99,7 +99,7 @@ async def test_the_report_says_what_is_wrong_and_nothing_of_what_is_well(quick: 
             },
         }
         await world.say(world.store, None)
-        assert world.readiness.report()["parts"] == {
+        assert world.readiness.report(reasons=True)["parts"] == {
             "chroma": {"state": "ok"},
             "redis": {"state": "ok"},
         }
@@ -111,7 +111,7 @@ async def test_a_server_that_drains_is_not_ready(quick: None) -> None:
         await world.say(world.cache, None)
         world.readiness.draining = True
         assert not world.readiness.ready
-        assert world.readiness.report()["draining"] is True
+        assert world.readiness.report(reasons=True)["draining"] is True
 
 
 async def test_each_reason_is_logged_once_and_the_return_too(quick: None) -> None:
