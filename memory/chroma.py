@@ -41,6 +41,10 @@ from memory.records import (
     stored_message,
 )
 
+REPLY_PATIENCE_S: Final = 0.05
+"""A reply was read already when it is stored: under load it waits for a question's write, which
+costs the store the same for both."""
+
 log = structlog.get_logger(__name__)
 
 IDS_PER_READ: Final = 1_000
@@ -105,7 +109,8 @@ class ChromaLongTermMemory:
     async def append(self, message: Message, vector: Vector) -> Appended:
         self._check(vector)
         shelf = self._placement.shelf(message.user)
-        return await self._appends.submit(shelf, Append(message, vector))
+        patience_s = REPLY_PATIENCE_S if message.role == "assistant" else 0.0
+        return await self._appends.submit(shelf, Append(message, vector), patience_s=patience_s)
 
     async def append_many(
         self, messages: Sequence[Message], vectors: Vectors

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import anyio
 import structlog
@@ -28,6 +28,11 @@ Write = Callable[[Key, Sequence[Item]], Awaitable[Sequence[Outcome | StoreError]
 for the whole batch. It ends by itself in bounded time."""
 
 
+CROWD_WITHIN_S: Final = 0.1
+"""Somebody was written so short a time ago: others come, and are worth waiting for."""
+MAX_KEYS_NOTED: Final = 1_000
+
+
 class _Waiting(Generic[Item, Outcome]):
     """One item, from the moment it is submitted until its outcome is known."""
 
@@ -43,11 +48,20 @@ class _Waiting(Generic[Item, Outcome]):
 class _Queue(Generic[Item, Outcome]):
     """What waits for one key: ``bulk`` only moves while nothing is ``urgent``."""
 
-    __slots__ = ("bulk", "urgent")
+    __slots__ = ("arrived", "bulk", "patient", "urgent")
 
     def __init__(self) -> None:
         self.urgent: deque[_Waiting[Item, Outcome]] = deque()
+        self.patient: deque[tuple[float, _Waiting[Item, Outcome]]] = deque()
+        """Each with the time until which it may wait for company."""
         self.bulk: deque[_Waiting[Item, Outcome]] = deque()
+        self.arrived = anyio.Event()
+
+    def is_due(self) -> bool:
+        """Whether something is to be written now, other than in bulk."""
+        return bool(self.urgent) or (
+            bool(self.patient) and anyio.current_time() >= self.patient[0][0]
+        )
 
 
 class GroupCommit(Generic[Key, Item, Outcome]):
@@ -57,7 +71,8 @@ class GroupCommit(Generic[Key, Item, Outcome]):
     hold items with equal ids; what that means is known to *write*. After a batch of more than one
     the committer waits *linger_s* for the next ones of the crowd; a lone item never waits.
     Items in bulk are written while no single one waits, *bulk_batch* at a time: a single item waits
-    for one such batch at most. *on_batch* is told the size of each batch before it is written.
+    for one such batch at most. Patient items wait for company while there is a crowd. *on_batch* is
+    told the size of each batch before it is written.
     """
 
     def __init__(
@@ -81,6 +96,7 @@ class GroupCommit(Generic[Key, Item, Outcome]):
         self._bulk_waiting = 0
         self._tasks: TaskGroup | None = None
         self._scopes: set[anyio.CancelScope] = set()
+        self._written_at: dict[Key, float] = {}
         self.healthy = True
         """Whether the store took the last batch; ``True`` before the first."""
 
@@ -106,10 +122,11 @@ class GroupCommit(Generic[Key, Item, Outcome]):
                 for scope in self._scopes:
                     scope.deadline = anyio.current_time() + drain_s
 
-    async def submit(self, key: Key, item: Item) -> Outcome:
+    async def submit(self, key: Key, item: Item, *, patience_s: float = 0.0) -> Outcome:
         """Write *item* and return its outcome.
 
-        Cancelling leaves *item* in its batch: it is written all the same.
+        While others are being written, it waits up to *patience_s* for one without patience, to
+        share its batch. Cancelling leaves *item* in its batch: it is written all the same.
 
         Raises:
             StoreBusy: too much is waiting.
@@ -120,7 +137,12 @@ class GroupCommit(Generic[Key, Item, Outcome]):
         if self._waiting >= self._max_waiting:
             raise StoreBusy(f"{self._waiting} records are waiting to be written")
         waiting: _Waiting[Item, Outcome] = _Waiting(item)
-        queue.urgent.append(waiting)
+        now = anyio.current_time()
+        if patience_s and now - self._written_at.get(key, -CROWD_WITHIN_S) < CROWD_WITHIN_S:
+            queue.patient.append((now + patience_s, waiting))
+        else:
+            queue.urgent.append(waiting)
+        queue.arrived.set()
         self._waiting += 1
         await waiting.done.wait()
         if isinstance(waiting.outcome, StoreError):
@@ -142,6 +164,7 @@ class GroupCommit(Generic[Key, Item, Outcome]):
             raise StoreBusy(f"{self._bulk_waiting} records are waiting to be written in bulk")
         waiting: list[_Waiting[Item, Outcome]] = [_Waiting(item, bulk=True) for item in items]
         queue.bulk.extend(waiting)
+        queue.arrived.set()
         self._bulk_waiting += len(waiting)
         for each in waiting:
             await each.done.wait()
@@ -166,27 +189,45 @@ class GroupCommit(Generic[Key, Item, Outcome]):
         with anyio.CancelScope(shield=True) as scope:
             self._scopes.add(scope)
             try:
-                while queue.urgent or queue.bulk:
+                while queue.urgent or queue.patient or queue.bulk:
+                    if not queue.is_due() and not queue.bulk:
+                        await self._wait_for_company(queue)
+                        continue
                     crowd = len(batch) > 1 and not batch[0].bulk
                     if crowd and len(queue.urgent) < self._max_batch:
                         await anyio.sleep(self._linger_s)
                     batch = self._next(queue)
                     self._on_batch(len(batch))
                     await self._commit(key, batch)
+                    self._note_written(key)
             finally:
                 self._scopes.discard(scope)
                 del self._queues[key]
                 # Nothing is left of them, unless the writing was cut short or failed unforeseen.
                 self._settle(batch, StoreUnknown("the write was cut short"))
                 closing = StoreUnavailable("long-term memory is closing")
-                self._settle([*queue.urgent, *queue.bulk], closing)
+                patient = [waiting for _, waiting in queue.patient]
+                self._settle([*queue.urgent, *patient, *queue.bulk], closing)
+
+    def _note_written(self, key: Key) -> None:
+        if len(self._written_at) >= MAX_KEYS_NOTED:
+            self._written_at.clear()  # patience begins anew for all of them
+        self._written_at[key] = anyio.current_time()
 
     def _next(self, queue: _Queue[Item, Outcome]) -> list[_Waiting[Item, Outcome]]:
         """Take the next batch off *queue*; bulk never rides with single items, whom it slows."""
-        lane, most = (
-            (queue.urgent, self._max_batch) if queue.urgent else (queue.bulk, self._bulk_batch)
-        )
-        return [lane.popleft() for _ in range(min(len(lane), most))]
+        if not queue.is_due():
+            return [queue.bulk.popleft() for _ in range(min(len(queue.bulk), self._bulk_batch))]
+        batch = [queue.urgent.popleft() for _ in range(min(len(queue.urgent), self._max_batch))]
+        room = min(len(queue.patient), self._max_batch - len(batch))
+        return batch + [queue.patient.popleft()[1] for _ in range(room)]
+
+    @staticmethod
+    async def _wait_for_company(queue: _Queue[Item, Outcome]) -> None:
+        """Wait until the first patient item's time is over, or something else comes."""
+        queue.arrived = anyio.Event()
+        with anyio.move_on_at(queue.patient[0][0]):
+            await queue.arrived.wait()
 
     async def _commit(self, key: Key, batch: Sequence[_Waiting[Item, Outcome]]) -> None:
         try:
