@@ -10,9 +10,10 @@ from pathlib import Path
 from chat_server.app import create_app
 from chat_server.log_config import Pseudonyms, configure_logging
 from chat_server.server import CannotListen, TandemServer, bind
-from chat_server.services import model_folder, model_server, open_services
+from chat_server.services import model_server, open_services
 from chat_server.settings import ConfigError, Settings
 from chat_server.settings_file import load_settings
+from chat_server.stores import model_folder
 from memory.data_folder import hold
 from memory.errors import MemoryFault
 from memory.model_files import open_files

@@ -88,7 +88,8 @@ def test_each_module_with_behaviour_has_its_test_file() -> None:
         "chat_server": {
             "__init__", "__main__", "admin", "app", "cli", "client_errors", "desk", "finish",
             "http_routes", "placing", "reply", "reply_model", "security_headers", "server",
-            "services", "session", "settings", "stages", "startup", "state", "terminal_chat",
+            "services", "session", "settings", "stages", "startup", "state", "stores",
+            "terminal_chat",
             "terminal_input", "terminal_reply", "turn", "websocket",
         },
         "memory": {
@@ -96,6 +97,7 @@ def test_each_module_with_behaviour_has_its_test_file() -> None:
         },
     }  # fmt: skip
     for package in PACKAGES:
-        for path in sorted((ROOT / package).glob("*.py")):
+        for path in sorted((ROOT / package).rglob("*.py")):
             if path.stem not in elsewhere[package]:
-                assert (ROOT / "tests" / package / f"test_{path.stem}.py").exists(), path.stem
+                folder = ROOT / "tests" / path.relative_to(ROOT).parent
+                assert (folder / f"test_{path.stem}.py").exists(), relative(path)
