@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from memory.errors import MemoryFault, ModelFilesInvalid
-from memory.model_files import NAME, Report, open_files, prepare
+from memory.model_files import NAME, open_files, prepare
+from memory.upkeep.terminal import told
 
 DEFAULT_FOLDER = Path("data/models") / NAME
 
@@ -55,24 +52,11 @@ def prepare_command(
     try:
         open_files(to)
     except ModelFilesInvalid:
-        with _told() as report:
+        with told() as report:
             prepare(to, report)
         typer.echo(f"{NAME} is ready in {to}")
     else:
         typer.echo(f"{NAME} was ready in {to}")
-
-
-@contextmanager
-def _told() -> Iterator[Report]:
-    """A progress bar on a terminal, plain lines elsewhere."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda step, _done: typer.echo(step, err=True)
-        return
-    columns = (SpinnerColumn(), TextColumn("{task.description:<30}"), BarColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
-        task = progress.add_task("", total=1.0)
-        yield lambda step, done: progress.update(task, description=step, completed=done)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@
     ├── ModelFilesInvalid           the embedding model's files are missing or wrong
     ├── DataFolderInUse             another server holds the data folder
     ├── DataFolderUnusable          the data folder cannot be made or written to
+    ├── UpkeepRefused               a command on the store's files cannot do what was asked
     └── ChildFailed                 a supervised child could not be started
 """
 
@@ -102,6 +103,10 @@ class DataFolderUnusable(MemoryFault):
     def __init__(self, folder: Path, reason: str) -> None:
         super().__init__(f"data_dir {folder} cannot be used: {reason}")
         self.folder = folder
+
+
+class UpkeepRefused(MemoryFault):
+    """A command on the store cannot do what was asked; the text says why and what to do."""
 
 
 class ChildFailed(MemoryFault):

@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+import pytest
+
+from memory.upkeep.terminal import told
+
+
+def test_without_a_terminal_each_step_is_one_line_on_stderr(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with told() as report:
+        for step, done in (("copying", 0.1), ("copying", 0.5), ("checking", 0.9)):
+            report(step, done)
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "copying\nchecking\n")
