@@ -7,6 +7,7 @@
     │   ├── StoreUnavailable        certainly nothing was written; try again
     │   │   └── StoreRefused        the store will not take it as it is
     │   ├── StoreUnknown            it may have been written; the same id may be sent again
+    │   │   └── IndexDamaged        the same, and the vectors of a collection cannot be read
     │   ├── StoreBusy               too much is waiting; nothing was written; try again
     │   ├── IdConflict              the id stands in the store with other words
     │   └── CorruptRecord           the store returned what this program did not write
@@ -42,6 +43,12 @@ class StoreRefused(StoreUnavailable):
 
 class StoreUnknown(StoreError):
     """The answer is missing: it may or may not have been written."""
+
+
+class IndexDamaged(StoreUnknown):
+    """The vectors of a collection cannot be read; its words can, and what was to be written may
+    have been.
+    """
 
 
 class StoreBusy(StoreError):
