@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
@@ -12,12 +13,24 @@ from memory.chroma_collections import ChromaCollections, CollectionSpec, Row, Se
 from memory.errors import CorruptRecord, IdConflict, StoreError, StoreUnavailable, StoreUnknown
 from memory.messages import Appended, Message, Vector
 from memory.placement import Shelf
-from memory.records import message_record, settled, stored_message
+from memory.records import (
+    IS_UNEMBEDDED,
+    UNEMBEDDED,
+    Record,
+    message_record,
+    placeholder,
+    settled,
+    stored_message,
+)
 
 log = structlog.get_logger(__name__)
 
 VERIFY_SHARE: Final = 0.25
 """The part of a write's time that is kept for asking whether it happened."""
+WRITER: Final = "writer"
+"""In records of a shared Chroma: which process wrote it."""
+WRITER_BYTES: Final = 6
+UNCOMPARED: Final = "Chroma took it, and what stands there could not be read"
 
 
 class Append(NamedTuple):
@@ -30,11 +43,13 @@ class Append(NamedTuple):
 class _Attempt:
     """How far a batch has come; outlives the time limit that may cut it short.
 
-    ``lost``: why it is not known whether the new messages were written, ``None`` once it is;
-    ``verified``: those of them that were found when it was asked again.
+    ``lost``: why it is not known what became of the new messages, ``None`` once it is;
+    ``verified``: those of them that were found when it was asked again. *writer* marks what this
+    process writes where others write too.
     """
 
-    def __init__(self, batch: Sequence[Append]) -> None:
+    def __init__(self, batch: Sequence[Append], writer: str | None) -> None:
+        self._writer = writer
         self._firsts: dict[str, Append] = {}
         for append in batch:
             self._firsts.setdefault(append.message.id, append)
@@ -55,16 +70,29 @@ class _Attempt:
         message = append.message
         if self.stored and message.id in self.stored:
             return _settled(message, self.stored[message.id])
-        if self.lost is not None and message.id not in self.verified:
-            return StoreUnknown(self.lost)
         first = self._firsts[message.id]
-        if append is not first:
-            return settled(message, first.message)
-        if self.lost is not None:
-            # Another server may have written under this id since it was looked up.
-            found = _settled(message, self.verified[message.id])
-            return Appended(message, duplicate=False) if isinstance(found, Appended) else found
-        return Appended(message, duplicate=False)
+        found = self.verified.get(message.id)
+        if found is None:
+            if self.lost is not None:
+                return StoreUnknown(self.lost)
+            new = append is first
+            return Appended(message, duplicate=False) if new else settled(message, first.message)
+        # Another server may have written under this id since it was looked up.
+        outcome = _settled(message, found)
+        if append is first and isinstance(outcome, Appended) and self._wrote(found):
+            return Appended(message, duplicate=False)
+        return outcome
+
+    def _wrote(self, found: Row) -> bool:
+        return self._writer is None or (found.metadata or {}).get(WRITER) == self._writer
+
+    def record(self, append: Append) -> Record:
+        record = message_record(append.message)
+        if not append.vector.any():
+            record.metadata[UNEMBEDDED] = IS_UNEMBEDDED
+        if self._writer is not None:
+            record.metadata[WRITER] = self._writer
+        return record
 
 
 class ChromaAppends:
@@ -73,6 +101,10 @@ class ChromaAppends:
     Chroma ignores an id that it has and fails a batch in which an id stands twice, so the ids
     are looked up first and each is sent once. A write without an answer is looked up again: an
     error does not mean that nothing was written.
+
+    On a *shared* Chroma other servers may write under the same id between the look-up and the
+    write, of which Chroma keeps the first in silence: there each write is read back. A message
+    with a vector of zeros is stored with a placeholder and marked; *on_unembedded* is told.
     """
 
     def __init__(
@@ -81,10 +113,14 @@ class ChromaAppends:
         spec: Callable[[Shelf], CollectionSpec],
         *,
         timeout_s: float,
+        shared: bool = False,
+        on_unembedded: Callable[[Message], None] = lambda _message: None,
     ) -> None:
         self._collections = collections
         self._spec = spec
         self._timeout_s = timeout_s
+        self._writer = secrets.token_hex(WRITER_BYTES) if shared else None
+        self._on_unembedded = on_unembedded
 
     async def write(self, shelf: Shelf, batch: Sequence[Append]) -> list[Appended | StoreError]:
         """Store the messages of *batch* that do not stand already; an outcome for each.
@@ -94,7 +130,7 @@ class ChromaAppends:
             StoreUnavailable: nothing was written.
         """
         spec = self._spec(shelf)
-        attempt = _Attempt(batch)
+        attempt = _Attempt(batch, self._writer)
         with anyio.move_on_after(self._timeout_s * (1 - VERIFY_SHARE)):
             attempt.stored = await self._stored(spec, attempt.ids)
             await self._add(spec, attempt)
@@ -102,7 +138,11 @@ class ChromaAppends:
             raise StoreUnavailable("Chroma did not answer in time")
         if attempt.lost is not None:
             await self._verify(spec, attempt)
-        return [attempt.outcome(append) for append in batch]
+        outcomes = [attempt.outcome(append) for append in batch]
+        for append, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, Appended) and not append.vector.any():
+                self._on_unembedded(outcome.message)
+        return outcomes
 
     async def _add(self, spec: CollectionSpec, attempt: _Attempt) -> None:
         new = attempt.new()
@@ -110,13 +150,13 @@ class ChromaAppends:
             if new:
                 await self._collections.add(
                     spec,
-                    [message_record(append.message) for append in new],
-                    [append.vector for append in new],
+                    [attempt.record(append) for append in new],
+                    [_stored_vector(append.vector) for append in new],
                 )
         except StoreUnknown as error:
             attempt.lost = str(error)
         else:
-            attempt.lost = None
+            attempt.lost = UNCOMPARED if new and self._writer is not None else None
 
     async def _verify(self, spec: CollectionSpec, attempt: _Attempt) -> None:
         new = [append.message.id for append in attempt.new()]
@@ -125,13 +165,21 @@ class ChromaAppends:
                 attempt.verified = await self._stored(spec, new)
             except StoreUnavailable:
                 attempt.verified = {}
-        log.warning(
-            "append.verified", reason=attempt.lost, records=len(new), found=len(attempt.verified)
-        )
+        if attempt.lost != UNCOMPARED:
+            log.warning(
+                "append.verified",
+                reason=attempt.lost,
+                records=len(new),
+                found=len(attempt.verified),
+            )
 
     async def _stored(self, spec: CollectionSpec, ids: Sequence[str]) -> dict[str, Row]:
         rows = (await self._collections.read(spec, Select(ids=ids))).rows
         return {row.id: row for row in rows}
+
+
+def _stored_vector(vector: Vector) -> Vector:
+    return vector if vector.any() else placeholder(len(vector))
 
 
 def _settled(message: Message, row: Row) -> Appended | StoreError:

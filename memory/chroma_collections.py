@@ -12,14 +12,13 @@ import msgspec
 import numpy as np
 import structlog
 from chromadb.api.models.AsyncCollection import AsyncCollection
-from chromadb.errors import ChromaError
 from chromadb.types import Collection as CollectionModel
-from chromadb.types import Where
 
-from memory.chroma_client import ChromaClient, CollectionGone, ConnectionLost
-from memory.errors import StoreRefused, StoreUnavailable, StoreUnknown
+from memory.chroma_client import ChromaClient, CollectionGone
+from memory.chroma_requests import asked, filled, repeated, sent, where
+from memory.errors import IndexDamaged, StoreUnavailable
 from memory.messages import Vector, Vectors
-from memory.records import Record
+from memory.records import Record, is_unembedded
 
 log = structlog.get_logger(__name__)
 
@@ -83,7 +82,9 @@ class Row(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """What was read; ``vectors``: float32, (n, dim), no rows where they were not included."""
+    """What was read; ``vectors``: float32, (n, dim), no rows where they were not included, zeros
+    where a record has none.
+    """
 
     rows: list[Row]
     vectors: Vectors
@@ -95,27 +96,57 @@ class ChromaCollections:
     A collection that is gone is opened again, once. Reading one that does not exist finds
     nothing and does not make it. *first* is opened before any other: it exists wherever
     anything does, so that no user can be looked for in a layout that is not the store's.
+    *incomplete* says of a collection's name whether vectors are missing in its index.
 
     Raises (all methods):
         StoreUnavailable: Chroma is away, or what it holds was laid out or embedded otherwise.
     """
 
-    def __init__(self, client: ChromaClient, *, first: CollectionSpec) -> None:
+    def __init__(
+        self,
+        client: ChromaClient,
+        *,
+        first: CollectionSpec,
+        incomplete: Callable[[str], bool] = lambda _name: False,
+    ) -> None:
         self._client = client
         self._first = first
+        self._incomplete = incomplete
         self._open: OrderedDict[str, AsyncCollection] = OrderedDict()
 
     async def read(self, spec: CollectionSpec, select: Select) -> Rows:
-        """What *select* says, in one request."""
+        """What *select* says, in one request.
+
+        A vector is zeros where the record is marked as unembedded, and while the index of the
+        collection is incomplete or cannot be read: the words are there all the same.
+        """
+        if "embeddings" not in select.include:
+            return await self._read(spec, select)
+        if not self._incomplete(spec.name):
+            include: tuple[Part, ...] = ("documents", "metadatas", "embeddings")
+            try:
+                found = await self._read(spec, msgspec.structs.replace(select, include=include))
+            except StoreUnavailable as error:
+                if not isinstance(error.__cause__, IndexDamaged):
+                    raise
+                log.warning("vectors.not_read", reason=str(error))
+            else:
+                found.vectors[[is_unembedded(row.metadata) for row in found.rows]] = 0
+                return found
+        words = msgspec.structs.replace(select, include=("documents", "metadatas"))
+        rows = (await self._read(spec, words)).rows
+        return Rows(rows, np.zeros((len(rows), spec.dimension), dtype=np.float32))
+
+    async def _read(self, spec: CollectionSpec, select: Select) -> Rows:
         nothing = Rows([], np.empty((0, spec.dimension), dtype=np.float32))
         if select.limit == 0 or (select.ids is not None and not select.ids):
             return nothing
 
         async def get(collection: AsyncCollection) -> Rows:
-            found = await _asked(
+            found = await asked(
                 lambda: collection.get(
                     ids=None if select.ids is None else list(select.ids),
-                    where=_where(select),
+                    where=where(*select.where) if select.where else None,
                     limit=select.limit,
                     offset=select.offset,
                     include=list(select.include),
@@ -148,7 +179,7 @@ class ChromaCollections:
         """
         models: list[CollectionModel] = []
         for offset in itertools.count(0, NAMES_PER_READ):
-            page = await _asked(partial(self._client.list_collections, NAMES_PER_READ, offset))
+            page = await asked(partial(self._client.list_collections, NAMES_PER_READ, offset))
             models += page
             if len(page) < NAMES_PER_READ:
                 break
@@ -159,7 +190,7 @@ class ChromaCollections:
         for model in own:
             if (model.metadata or {}).get("kind") == "messages":
                 collection = AsyncCollection(self._client, model, embedding_function=None)
-                records += await _asked(collection.count)
+                records += await asked(collection.count)
         return {"collections": len(own), "records": records}
 
     async def add(
@@ -171,20 +202,28 @@ class ChromaCollections:
             StoreRefused: Chroma will not have them; nothing was written.
             StoreUnknown: they may have been written.
         """
-        await self._with(spec, lambda it: _sent(it.add, records, vectors), make=True)
+        await self._with(spec, lambda it: sent(it.add, records, vectors), make=True)
 
     async def upsert(
         self, spec: CollectionSpec, records: Sequence[Record], vectors: Sequence[Vector]
     ) -> None:
         """Store *records*, each in the place of what stood under its id; raises as ``add``."""
+        await self._with(
+            spec, lambda it: repeated(partial(sent, it.upsert, records, vectors)), make=True
+        )
 
-        async def upsert(collection: AsyncCollection) -> None:
-            try:
-                await _sent(collection.upsert, records, vectors)
-            except ConnectionLost:  # may have been dead before; and twice is as good as once
-                await _sent(collection.upsert, records, vectors)
+    async def fill(
+        self, spec: CollectionSpec, ids: Sequence[str], vectors: Sequence[Vector]
+    ) -> None:
+        """Give records that were marked as unembedded their vectors, and take the mark away; those
+        that are gone stay gone.
 
-        await self._with(spec, upsert, make=True)
+        Raises:
+            StoreUnknown: it may have been done.
+        """
+        await self._with(
+            spec, lambda it: repeated(partial(filled, it.update, ids, vectors)), make=False
+        )
 
     async def _with(
         self,
@@ -213,11 +252,11 @@ class ChromaCollections:
         if spec != self._first and await self._opened(self._first, make=make) is None:
             return None
         try:
-            model = await _asked(lambda: self._client.get_collection(spec.name))
+            model = await asked(lambda: self._client.get_collection(spec.name))
         except CollectionGone:
             if not make:
                 return None
-            model = await _asked(
+            model = await asked(
                 lambda: self._client.create_collection(
                     spec.name,
                     configuration={"hnsw": {"space": "cosine"}},
@@ -246,46 +285,3 @@ def _check(spec: CollectionSpec, found: Mapping[str, object]) -> None:
         f"Chroma's collection of {spec.kind} was made otherwise than configured: {facts}. "
         "Vectors and layouts are never mixed: set the configuration back, or rebuild the store."
     )
-
-
-def _where(select: Select) -> Where | None:
-    if select.where is None:
-        return None
-    key, values = select.where
-    if len(values) == 1:
-        return {key: values[0]}
-    among: dict[Literal["$in", "$nin"], list[str | int | float | bool]] = {"$in": [*values]}
-    return {key: among}
-
-
-async def _asked(request: Callable[[], Awaitable[_Answer]]) -> _Answer:
-    """The answer to a request that may be made twice: a pooled connection may be long dead.
-
-    Raises:
-        StoreUnavailable: there is none.
-    """
-    try:
-        try:
-            return await request()
-        except ConnectionLost:
-            return await request()
-    except StoreUnknown as error:
-        raise StoreUnavailable(str(error)) from error
-
-
-async def _sent(
-    write: Callable[..., Awaitable[None]], records: Sequence[Record], vectors: Sequence[Vector]
-) -> None:
-    try:
-        await write(
-            ids=[record.id for record in records],
-            documents=[record.document for record in records],
-            metadatas=[record.metadata for record in records],
-            embeddings=list(vectors),
-        )
-    except (
-        ChromaError,
-        TypeError,
-        ValueError,
-    ) as error:  # the client checks before it sends
-        raise StoreRefused(f"Chroma's client refuses a record: {type(error).__name__}") from error

@@ -1,12 +1,15 @@
 """Messages and conversations as Chroma records, and back; pure.
 
-A record is an id, a document (the words) and flat metadata. Three keys of the metadata exist
+A record is an id, a document (the words) and flat metadata. Two keys of the metadata exist
 for look-ups only: each is made of the user and something of that user's, so that one equality
 finds what is asked for and can find nothing of anybody else (decision 3)::
 
     page   <user>/<conversation>/<depth // 16>    a stretch of a conversation
-    conv   <user>/<conversation>                  all of it
     month  <user>/<yyyy-mm>                       what was said in a month, UTC
+
+A third stands in few records, and only for a time: ``unembedded`` marks those whose words could
+not be embedded yet. They have a placeholder for a vector, which is never compared with anything.
+Records of earlier versions have a key ``conv`` besides, which nothing reads.
 
 ``<user>`` is :func:`memory.messages.user_key` and holds no slash, so everything up to the first
 slash is the user and everything after the last one the number: no two owners share a key.
@@ -19,6 +22,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, TypeVar
 
+import numpy as np
+
 from memory.conversation_tree import Node
 from memory.errors import CorruptRecord, IdConflict
 from memory.messages import (
@@ -30,6 +35,7 @@ from memory.messages import (
     MessageStatus,
     Role,
     UserId,
+    Vector,
     sha256_of_parts,
     user_key,
 )
@@ -38,8 +44,18 @@ RECORD_VERSION: Final = 1
 PAGE_DEPTHS: Final = 16
 """So many depths of a conversation share a page: the default window and a few more."""
 
+UNEMBEDDED: Final = "unembedded"
+IS_UNEMBEDDED: Final = "1"
+"""The one value of that key: a string, for those are looked up in an index."""
+
 ROLES: Final[tuple[Role, ...]] = ("user", "assistant")
-STATUSES: Final[tuple[MessageStatus, ...]] = ("completed", "stopped", "interrupted", "failed")
+STATUSES: Final[tuple[MessageStatus, ...]] = (
+    "completed",
+    "stopped",
+    "interrupted",
+    "failed",
+    "deleted",
+)
 
 FIRST_MONTH: Final = 1970 * 12
 LAST_MONTH: Final = 9999 * 12 + 11
@@ -62,14 +78,9 @@ def page_of(depth: int) -> int:
     return depth // PAGE_DEPTHS
 
 
-def conversation_key(user: UserId, conversation: ConversationId) -> str:
-    """The value of ``conv`` in all records of a conversation."""
-    return f"{user_key(user)}/{conversation}"
-
-
 def page_key(user: UserId, conversation: ConversationId, page: int) -> str:
     """The value of ``page`` in the records of one page of a conversation."""
-    return f"{conversation_key(user, conversation)}/{page}"
+    return f"{user_key(user)}/{conversation}/{page}"
 
 
 def month_of(timestamp: float) -> int:
@@ -92,6 +103,18 @@ def conversation_record_id(user: UserId, conversation: ConversationId) -> str:
     return "c" + sha256_of_parts(user, conversation).hex()
 
 
+def placeholder(dimension: int) -> Vector:
+    """What stands in Chroma for the vector of an unembedded message: it has to have one."""
+    vector: Vector = np.zeros(dimension, dtype=np.float32)
+    vector[0] = 1
+    return vector
+
+
+def is_unembedded(metadata: Mapping[str, object] | None) -> bool:
+    """Whether a record's vector is a placeholder."""
+    return UNEMBEDDED in (metadata or {})
+
+
 def message_record(message: Message) -> Record:
     """*message* as a record. What has its default value is left out: each key costs."""
     metadata: dict[str, MetadataValue] = {
@@ -103,7 +126,6 @@ def message_record(message: Message) -> Record:
         "parent": message.parent or "",
         "depth": message.depth,
         "page": page_key(message.user, message.conversation, page_of(message.depth)),
-        "conv": conversation_key(message.user, message.conversation),
         "month": month_key(message.user, month_of(message.timestamp)),
     }
     optional = {

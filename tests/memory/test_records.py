@@ -15,7 +15,6 @@ from memory.messages import Appended, Conversation, ConversationId, Message, Mes
 from memory.records import (
     FIRST_MONTH,
     LAST_MONTH,
-    conversation_key,
     conversation_record,
     conversation_record_id,
     message_record,
@@ -102,7 +101,6 @@ def test_a_plain_message_has_no_keys_that_say_nothing() -> None:
         "parent": "m0",
         "depth": 17,
         "page": "ann/tea/1",
-        "conv": "ann/tea",
         "month": "ann/2023-11",
     }
 
@@ -169,7 +167,6 @@ def test_no_two_places_share_a_key(
     here = (UserId(user), ConversationId(conversation))
     there = (UserId(other_user), ConversationId(other))
     same = here == there
-    assert (conversation_key(*here) == conversation_key(*there)) == same
     assert (conversation_record_id(*here) == conversation_record_id(*there)) == same
     same_page = same and page == other_page
     assert (page_key(*here, page) == page_key(*there, other_page)) == same_page
