@@ -23,6 +23,10 @@ _MIN_NAME_CHARS: Final = 3
 """Chroma's names have 3 to 512 characters; Chroma Cloud's at most 128."""
 
 _PLAIN: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,60}[a-z0-9])?")
+_MAX_SHARDS: Final = 100
+_SHARD: Final = re.compile(r"[0-9][0-9]")
+"""What stands for a user's part in the name of a shard: no user's own collection is called so,
+and the collections of both policies can stand side by side."""
 
 
 class Shelf(msgspec.Struct, frozen=True):
@@ -37,7 +41,9 @@ class Shelf(msgspec.Struct, frozen=True):
 
 
 class Placement(Protocol):
-    """A policy; injective: records of two users are never confused."""
+    """A policy; injective: records of two users are never confused, nor are the collections of
+    two policies.
+    """
 
     @property
     def prefix(self) -> str:
@@ -54,6 +60,11 @@ class Placement(Protocol):
         """The collection of all users' conversations."""
         ...
 
+    @property
+    def shards(self) -> tuple[Shelf, ...]:
+        """The collections that all users share; none where each user has one."""
+        ...
+
     def shelf(self, user: UserId) -> Shelf:
         """Where *user*'s messages stand."""
         ...
@@ -65,6 +76,7 @@ class PerUser:
     def __init__(self, prefix: str = "user_") -> None:
         self.prefix = prefix
         self.layout = "per_user"
+        self.shards: tuple[Shelf, ...] = ()
         self.conversations = conversations_name(prefix)
 
     def shelf(self, user: UserId) -> Shelf:
@@ -75,17 +87,16 @@ class Sharded:
     """All users hashed onto *shards* collections, the same for ever."""
 
     def __init__(self, prefix: str = "user_", shards: int = 1) -> None:
-        if shards < 1:
-            raise ValueError("there must be at least one shard")
+        if not 1 <= shards <= _MAX_SHARDS:
+            raise ValueError(f"there must be at least one shard, and at most {_MAX_SHARDS}")
         self.prefix = prefix
         self.layout = f"sharded/{shards}"
         self.conversations = conversations_name(prefix)
-        self._shards = shards
+        self.shards = tuple(Shelf(f"{prefix}{shard:02d}") for shard in range(shards))
 
     def shelf(self, user: UserId) -> Shelf:
         digest = hashlib.sha256(user.encode()).digest()
-        shard = int.from_bytes(digest[:8], "big") % self._shards
-        return Shelf(f"{self.prefix}{shard:02d}")
+        return self.shards[int.from_bytes(digest[:8], "big") % len(self.shards)]
 
 
 def make_placement(name: PlacementName, *, prefix: str, shards: int) -> Placement:
@@ -101,11 +112,12 @@ def conversations_name(prefix: str) -> str:
 def user_collection_name(prefix: str, user: UserId) -> str:
     """The name of *user*'s own collection: readable where Chroma's rule for names allows.
 
-    Injective. A plain id is kept; any other is spelled in base32hex, which sorts and survives
-    as lower case; what is too long even so is hashed. Only the last two forms hold a dot.
+    Injective. A plain id is kept, unless a shard is called so; any other is spelled in base32hex,
+    which sorts and survives as lower case; what is too long even so is hashed. Only the last two
+    forms hold a dot.
     """
     plain = f"{prefix}{user}"
-    if _PLAIN.fullmatch(user) and len(plain) >= _MIN_NAME_CHARS:
+    if _PLAIN.fullmatch(user) and not _SHARD.fullmatch(user) and len(plain) >= _MIN_NAME_CHARS:
         return plain
     spelled = base64.b32hexencode(user.encode()).decode().rstrip("=").lower()
     name = f"{prefix}b32.{spelled}"

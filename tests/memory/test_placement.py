@@ -21,6 +21,7 @@ users = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"]), max_size=300),
     st.text("abzAZ09-._/", max_size=70),
     st.from_regex(r"[a-z0-9-]{1,64}", fullmatch=True),
+    st.text("0123456789", min_size=1, max_size=4),
     st.sampled_from(["", "a", "A", "a.", "..", "b32.c4", "h.00", "meta", ".meta", "00", "a-", "ü"]),
 ).map(UserId)
 prefixes = st.sampled_from(["user_", "u", "1", "x-", "a23456789_123456789-123456789_"])
@@ -44,6 +45,18 @@ def test_no_two_users_share_a_collection(prefix: str, one: UserId, other: UserId
     assert conversations_name(prefix) not in names
 
 
+@given(prefixes, users, users, st.integers(1, 100))
+def test_the_collections_of_both_policies_can_stand_side_by_side(
+    prefix: str, one: UserId, other: UserId, shards: int
+) -> None:
+    sharded, per_user = Sharded(prefix, shards), PerUser(prefix)
+    shared = {shelf.name for shelf in sharded.shards}
+    assert sharded.shelf(one).name in shared
+    assert {per_user.shelf(one).name, per_user.shelf(other).name}.isdisjoint(shared)
+    assert sharded.conversations == per_user.conversations not in shared
+    assert len(shared) == shards
+
+
 @given(prefixes)
 def test_the_conversations_collection_is_one_that_chroma_takes(prefix: str) -> None:
     name = conversations_name(prefix)
@@ -55,6 +68,8 @@ def test_the_conversations_collection_is_one_that_chroma_takes(prefix: str) -> N
     ("user", "name"),
     [
         ("ann-7", "user_ann-7"),
+        ("00", "user_b32.60o0"),
+        ("007", "user_007"),
         ("Ann", "user_b32.85n6s"),
         ("ann@example.org", "user_b32.c5n6sg35f1gmqs3cckn6usj7"),
         ("", "user_h.e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
@@ -92,5 +107,7 @@ def test_the_settings_choose_the_policy() -> None:
     assert make_placement("per_user", prefix="p_", shards=3).layout == "per_user"
     assert make_placement("sharded", prefix="p_", shards=3).layout == "sharded/3"
     assert make_placement("sharded", prefix="p_", shards=1).shelf(UserId("a")).name == "p_00"
-    with pytest.raises(ValueError, match="at least one"):
-        Sharded("p_", 0)
+    for shards in (0, 101):
+        with pytest.raises(ValueError, match="at least one"):
+            Sharded("p_", shards)
+    assert PerUser().shards == ()
