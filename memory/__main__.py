@@ -10,6 +10,7 @@ import typer
 
 from memory.errors import MemoryFault, ModelFilesInvalid
 from memory.model_files import NAME, open_files, prepare
+from memory.upkeep.backup_commands import backup_command, verify_command
 from memory.upkeep.terminal import told
 
 DEFAULT_FOLDER = Path("data/models") / NAME
@@ -57,6 +58,10 @@ def prepare_command(
         typer.echo(f"{NAME} is ready in {to}")
     else:
         typer.echo(f"{NAME} was ready in {to}")
+
+
+app.command("backup")(backup_command)
+app.command("verify")(verify_command)
 
 
 def main() -> None:

@@ -1,0 +1,156 @@
+"""Backups of a private Chroma, taken while it works.
+
+A backup is a folder: one SQLite file with every message and conversation, and ``manifest.json``.
+Index files are not in it, they are rebuilt from the words; nor are secrets and the ledger of
+erasures, which must not travel back in time with the rest.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from memory.errors import UpkeepRefused
+from memory.upkeep import manifest
+from memory.upkeep.manifest import Manifest, describe, file_facts, fsync_path
+from memory.upkeep.store_file import DATABASE, StoreFile
+from memory.upkeep.terminal import Report
+
+PAGES_PER_STEP: Final = 2_048
+"""8 MB: some hundred steps a second, and a bar that moves."""
+
+SPARE_BYTES: Final = 64 << 20
+COPIED: Final = 0.7
+"""The part of the time that copying takes; the rest is checking the copy."""
+
+
+def back_up(data_dir: Path, to: Path, report: Report) -> Manifest:
+    """Copy the store in *data_dir* to the new folder *to*, as it is at one moment.
+
+    Whatever was accepted before the call is in it. Servers go on reading and writing; what they
+    write meanwhile waits in SQLite's log and makes it longer. Until it is whole and on the disk
+    the backup is called ``.<name>.partial``; one that was killed is overwritten by the next.
+    Blocks; belongs into a thread where there is an event loop.
+
+    Raises:
+        UpkeepRefused: there is no store, *to* exists, the disk is too small, or the copy is
+            damaged; nothing is left behind.
+    """
+    source = database_of(data_dir)
+    if to.exists() or to.is_symlink():
+        raise UpkeepRefused(f"{to} exists; a backup is never written over")
+    try:
+        with _partial(to) as partial:
+            found = _copy(source, partial, report)
+            manifest.write(partial, found)
+            fsync_path(partial)
+            partial.rename(to)
+            fsync_path(to.parent)
+    except OSError as error:
+        raise UpkeepRefused(f"the backup {to} cannot be written: {error.strerror}") from error
+    return found
+
+
+def back_up_into(data_dir: Path, folder: Path, keep: int, report: Report) -> tuple[Path, Manifest]:
+    """Make a backup in *folder*, named for the time, and remove all but the newest *keep*.
+
+    Only what is a whole backup is counted and removed, and only after the new one is whole;
+    raises as :func:`back_up`.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UpkeepRefused(f"{folder} cannot be made: {error.strerror}") from error
+    to = folder / datetime.now(UTC).strftime("%Y-%m-%dT%H%M%S.%fZ")
+    found = back_up(data_dir, to, report)
+    for _, old in _whole_backups(folder)[:-keep]:
+        shutil.rmtree(old)
+    return to, found
+
+
+def database_of(data_dir: Path) -> Path:
+    """The database of the store in *data_dir*.
+
+    Raises:
+        UpkeepRefused: there is none.
+    """
+    path = data_dir / "chroma" / DATABASE
+    if not path.is_file():
+        raise UpkeepRefused(
+            f"{data_dir} holds no store: {path} is not there; name the folder with --data-dir"
+        )
+    return path
+
+
+@contextmanager
+def _partial(to: Path) -> Iterator[Path]:
+    """An empty folder beside *to*, ours alone, that is gone at the end unless it was renamed."""
+    folder = to.with_name(f".{to.name}.partial")
+    to.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UpkeepRefused(f"another backup to {to} is being made") from None
+        for left in folder.iterdir():
+            left.unlink()
+        try:
+            yield folder
+        finally:
+            if folder.exists():
+                shutil.rmtree(folder)
+    finally:
+        os.close(lock)
+
+
+def _copy(source: Path, folder: Path, report: Report) -> Manifest:
+    target = folder / DATABASE
+    target.touch(mode=0o600)
+    with StoreFile.opened(source, still=False) as store:
+        created_at = time.time()
+        store.freeze()
+        _check_space(folder, store.size_bytes())
+        store.copy_to(
+            target,
+            PAGES_PER_STEP,
+            lambda remaining, total: report("copying", COPIED * (1 - remaining / max(1, total))),
+        )
+    fsync_path(target)
+    report("checking the copy", COPIED)
+    with StoreFile.opened(target, still=True) as copy:
+        if faults := copy.faults(thorough=False):
+            raise UpkeepRefused(
+                f"the store itself is damaged, so there is no backup: {faults[0]}; run "
+                "`python -m memory check`"
+            )
+        return describe(copy, {DATABASE: file_facts(target)}, created_at)
+
+
+def _check_space(folder: Path, wanted_bytes: int) -> None:
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < wanted_bytes + SPARE_BYTES:
+        raise UpkeepRefused(
+            f"the backup needs {wanted_bytes / 1e6:,.0f} MB and {folder.parent} has "
+            f"{free_bytes / 1e6:,.0f} MB free"
+        )
+
+
+def _whole_backups(folder: Path) -> list[tuple[float, Path]]:
+    """The backups in *folder*, oldest first."""
+    found: list[tuple[float, Path]] = []
+    for path in folder.iterdir():
+        if path.is_dir() and not path.name.startswith("."):
+            try:
+                found.append((manifest.read(path).created_at, path))
+            except UpkeepRefused:
+                continue  # whatever it is, it is not ours to remove
+    return sorted(found)
