@@ -17,7 +17,9 @@ from memory.chroma_appends import Append, ChromaAppends
 from memory.chroma_client import Address, ChromaClient
 from memory.chroma_collections import ChromaCollections, CollectionSpec, Select
 from memory.chroma_conversations import ConversationWalk
+from memory.chroma_erasure import ChromaErasure
 from memory.chroma_months import MonthWalk
+from memory.eras import Eras, Stamped
 from memory.errors import StoreError, StoreUnavailable, StoreUnknown
 from memory.group_commit import GroupCommit
 from memory.long_term import ConversationPage, StoredPage, TreePage, check_bulk
@@ -30,6 +32,7 @@ from memory.messages import (
     UserId,
     Vector,
     Vectors,
+    tombstone,
 )
 from memory.paging import conversation_page, parse_month_cursor
 from memory.placement import Placement, Shelf
@@ -82,10 +85,14 @@ class ChromaLongTermMemory:
         self._client = ChromaClient(address, timeout_s=timeout_s)
         self._collections = ChromaCollections(self._client, first=self._directory)
         appends = ChromaAppends(self._collections, self._spec, timeout_s=timeout_s)
-        self._appends: GroupCommit[Shelf, Append, Appended] = GroupCommit(
-            appends.write, on_batch=on_batch
+        self._erasure = ChromaErasure(self._client, dimension=dimension)
+        self._eras = Eras()
+        self._appends: GroupCommit[Shelf, Stamped[Append], Appended] = GroupCommit(
+            self._eras.checked(appends.write), on_batch=on_batch
         )
-        self._saves: GroupCommit[str, Conversation, None] = GroupCommit(self._save)
+        self._saves: GroupCommit[str, Stamped[Conversation], None] = GroupCommit(
+            self._eras.checked(self._save)
+        )
 
     @property
     def healthy(self) -> bool:
@@ -110,7 +117,8 @@ class ChromaLongTermMemory:
         self._check(vector)
         shelf = self._placement.shelf(message.user)
         patience_s = REPLY_PATIENCE_S if message.role == "assistant" else 0.0
-        return await self._appends.submit(shelf, Append(message, vector), patience_s=patience_s)
+        append = self._eras.stamped(message.user, Append(message, vector))
+        return await self._appends.submit(shelf, append, patience_s=patience_s)
 
     async def append_many(
         self, messages: Sequence[Message], vectors: Vectors
@@ -120,8 +128,9 @@ class ChromaLongTermMemory:
             return []
         self._check(vectors[0])
         shelf = self._placement.shelf(messages[0].user)
-        pairs = zip(messages, vectors, strict=True)
-        return await self._appends.submit_many(shelf, [Append(*pair) for pair in pairs])
+        appends = [Append(*pair) for pair in zip(messages, vectors, strict=True)]
+        stamped = [self._eras.stamped(messages[0].user, append) for append in appends]
+        return await self._appends.submit_many(shelf, stamped)
 
     async def by_ids(self, user: UserId, ids: Sequence[MessageId]) -> list[Message]:
         distinct = list(dict.fromkeys(ids))
@@ -189,7 +198,23 @@ class ChromaLongTermMemory:
         return stored_conversation(user, rows[0].id, rows[0].metadata) if rows else None
 
     async def save_conversation(self, conversation: Conversation) -> None:
-        await self._saves.submit(self._directory.name, conversation)
+        stamped = self._eras.stamped(conversation.user, conversation)
+        await self._saves.submit(self._directory.name, stamped)
+
+    async def delete(self, user: UserId, ids: Sequence[MessageId]) -> None:
+        found = [it for it in await self.by_ids(user, ids) if it.status != "deleted"]
+        name = self._placement.shelf(user).name
+        await self._erasure.redact(name, [tombstone(message) for message in found])
+
+    async def forget_user(self, user: UserId) -> None:
+        self._eras.end(user)
+        await self._eras.settle()
+        shelf = self._placement.shelf(user)
+        if shelf.owner is None:
+            await self._erasure.delete_user(shelf.name, user)
+        else:
+            await self._erasure.drop(shelf.name, user)
+        await self._erasure.delete_user(self._directory.name, user)
 
     async def ping(self) -> None:
         try:

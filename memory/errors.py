@@ -6,6 +6,7 @@
     ├── StoreError                  long-term memory
     │   ├── StoreUnavailable        certainly nothing was written; try again
     │   │   └── StoreRefused        the store will not take it as it is
+    │   │       └── UserBeingErased  all that the user said is being erased; try again later
     │   ├── StoreUnknown            it may have been written; the same id may be sent again
     │   │   └── IndexDamaged        the same, and the vectors of a collection cannot be read
     │   ├── StoreBusy               too much is waiting; nothing was written; try again
@@ -17,6 +18,7 @@
     ├── DataFolderInUse             another server holds the data folder
     ├── DataFolderUnusable          the data folder cannot be made or written to
     ├── UpkeepRefused               a command on the store's files cannot do what was asked
+    ├── JournalFailed               the disk of the journal failed
     └── ChildFailed                 a supervised child could not be started
 """
 
@@ -39,6 +41,13 @@ class StoreUnavailable(StoreError):
 
 class StoreRefused(StoreUnavailable):
     """The store answered and will not take what it was sent; nothing was written."""
+
+
+class UserBeingErased(StoreRefused):
+    """All that the user ever said is being erased; nothing was written."""
+
+    def __init__(self) -> None:
+        super().__init__("this user's memory is being erased; try again in a minute")
 
 
 class StoreUnknown(StoreError):
@@ -114,6 +123,10 @@ class DataFolderUnusable(MemoryFault):
 
 class UpkeepRefused(MemoryFault):
     """A command on the store cannot do what was asked; the text says why and what to do."""
+
+
+class JournalFailed(MemoryFault):
+    """The disk failed under the journal: what was asked of it may not be on disk."""
 
 
 class ChildFailed(MemoryFault):

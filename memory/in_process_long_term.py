@@ -9,7 +9,13 @@ import anyio.lowlevel
 import numpy as np
 
 from memory.conversation_tree import Node, leaves_below, way_up
-from memory.errors import IdConflict, StoreError, StoreUnavailable, StoreUnknown
+from memory.errors import (
+    IdConflict,
+    StoreError,
+    StoreUnavailable,
+    StoreUnknown,
+    UserBeingErased,
+)
 from memory.long_term import ConversationPage, StoredPage, TreePage, check_bulk
 from memory.messages import (
     Appended,
@@ -20,6 +26,7 @@ from memory.messages import (
     UserId,
     Vector,
     Vectors,
+    tombstone,
 )
 from memory.paging import conversation_page, month_cursor, parse_month_cursor
 from memory.records import LAST_MONTH, month_of, settled
@@ -39,6 +46,7 @@ class InProcessLongTermMemory:
         self._messages: dict[MessageId, Message] = {}
         self._vectors: dict[MessageId, Vector] = {}
         self._conversations: dict[tuple[UserId, ConversationId], Conversation] = {}
+        self._eras: dict[UserId, int] = {}
         self._failures: list[StoreError] = []
         self._healthy = True
         self.gate: anyio.Event | None = None
@@ -63,10 +71,15 @@ class InProcessLongTermMemory:
     async def append(self, message: Message, vector: Vector) -> Appended:
         if vector.shape != (self._dimension,):
             raise ValueError(f"a vector of shape {vector.shape}: not of this store's embedder")
+        return await self._append(message, vector, self._era(message.user))
+
+    async def _append(self, message: Message, vector: Vector, era: int) -> Appended:
         if self.gate is not None:
             await self.gate.wait()
         self._healthy = False
         await self._answer()
+        if era != self._era(message.user):
+            raise UserBeingErased
         failure = self._failures.pop(0) if self._failures else None
         if failure is not None and not isinstance(failure, StoreUnknown):
             raise failure
@@ -82,13 +95,20 @@ class InProcessLongTermMemory:
         self, messages: Sequence[Message], vectors: Vectors
     ) -> list[Appended | StoreError]:
         check_bulk(messages, vectors)
+        if len(vectors) and vectors.shape[1] != self._dimension:
+            raise ValueError(f"vectors of shape {vectors.shape}: not of this store's embedder")
+        era = self._era(messages[0].user) if messages else 0
         outcomes: list[Appended | StoreError] = []
         for message, vector in zip(messages, vectors, strict=True):
             try:
-                outcomes.append(await self.append(message, vector))
+                outcomes.append(await self._append(message, vector, era))
             except StoreError as error:
                 outcomes.append(error)
         return outcomes
+
+    def _era(self, user: UserId) -> int:
+        """How often *user* was forgotten."""
+        return self._eras.get(user, 0)
 
     def _store(self, message: Message, vector: Vector) -> Appended | IdConflict:
         stored = self._messages.get(message.id)
@@ -184,6 +204,20 @@ class InProcessLongTermMemory:
     async def save_conversation(self, conversation: Conversation) -> None:
         await self._answer()
         self._conversations[conversation.user, conversation.id] = conversation
+
+    async def delete(self, user: UserId, ids: Sequence[MessageId]) -> None:
+        for message in await self.by_ids(user, ids):
+            self._messages[message.id] = tombstone(message)
+            self._vectors[message.id] = np.zeros(self._dimension, dtype=np.float32)
+
+    async def forget_user(self, user: UserId) -> None:
+        await self._answer()
+        self._eras[user] = self._era(user) + 1
+        own = [message.id for message in self._messages.values() if message.user == user]
+        for message_id in own:
+            del self._messages[message_id], self._vectors[message_id]
+        for key in [key for key in self._conversations if key[0] == user]:
+            del self._conversations[key]
 
     async def ping(self) -> None:
         await self._answer()

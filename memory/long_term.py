@@ -144,6 +144,30 @@ class LongTermMemory(Protocol):
         """Store *conversation*'s title, times and head, replacing what stood there."""
         ...
 
+    async def delete(self, user: UserId, ids: Sequence[MessageId]) -> None:
+        """Take the words of *user*'s messages among *ids* out of the store.
+
+        Each stays in its place as :func:`memory.messages.tombstone` has it, so that what follows
+        it can be reached; appending it again is an ``IdConflict``. Unknown and foreign ids, and
+        what is deleted already, are left alone. After a failure some may be deleted; again is
+        safe.
+
+        Raises:
+            StoreUnavailable, StoreUnknown: as of a write.
+        """
+        ...
+
+    async def forget_user(self, user: UserId) -> None:
+        """Delete all of *user*'s messages and conversations, also what waits to be written.
+
+        Writes that were asked for before raise ``UserBeingErased``; later ones begin anew. After
+        a failure some may be deleted; again is safe.
+
+        Raises:
+            StoreUnavailable, StoreUnknown: as of a write.
+        """
+        ...
+
     async def ping(self) -> None:
         """Return once the store answers.
 

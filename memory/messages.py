@@ -18,7 +18,7 @@ MessageId = NewType("MessageId", str)
 RunId = NewType("RunId", str)
 
 Role = Literal["user", "assistant"]
-MessageStatus = Literal["completed", "stopped", "interrupted", "failed"]
+MessageStatus = Literal["completed", "stopped", "interrupted", "failed", "deleted"]
 
 Vector = npt.NDArray[np.float32]
 """One text's embedding: float32, (dim,), unit length."""
@@ -31,11 +31,12 @@ already remembered, so it stands in its conversation but is never recalled."""
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What was said once; it never changes.
+    """What was said once; it never changes, but it may be deleted.
 
     ``timestamp`` is in seconds since the epoch, UTC. ``parent`` is the message that it
     follows in its conversation (``None`` for the first), ``depth`` the parent's plus one.
-    ``status`` is ``completed`` for all that users say; a reply may have ended otherwise.
+    ``status`` is ``completed`` for all that users say; a reply may have ended otherwise. What was
+    ``deleted`` keeps its place, so that what follows it does, and nothing else.
     ``reply_to`` names the message that a reply answers, which is its parent unless
     something else was said meanwhile.
     """
@@ -83,6 +84,13 @@ class Appended(msgspec.Struct, frozen=True):
 
     message: Message
     duplicate: bool
+
+
+def tombstone(message: Message) -> Message:
+    """What stands in *message*'s place once it is deleted: no words, and nobody's name."""
+    return msgspec.structs.replace(
+        message, text="", author=None, client_id=None, model=None, status="deleted"
+    )
 
 
 def sha256_of_parts(*parts: str) -> bytes:

@@ -10,6 +10,7 @@ import pytest
 from memory.errors import IdConflict
 from memory.long_term import LongTermMemory
 from memory.messages import Appended, Message, MessageId, UserId
+from tests.contracts.long_term_erasure import ErasureContract
 from tests.contracts.long_term_reading import ReadingContract
 from tests.contracts.long_term_world import (
     TEA,
@@ -23,7 +24,7 @@ from tests.contracts.long_term_world import (
 )
 
 
-class LongTermContract(ReadingContract):
+class LongTermContract(ReadingContract, ErasureContract):
     """Subclasses provide the fixture ``memory``; its tests share it and use users of their own."""
 
     # Storing once
