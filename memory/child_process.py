@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
@@ -18,7 +19,7 @@ from memory.spawn import Launch, exited, outcome, signal_group, spawn
 
 log = structlog.get_logger(__name__)
 
-ChildState = Literal["starting", "ready", "restarting", "failed", "stopped"]
+ChildState = Literal["starting", "ready", "restarting", "held", "failed", "stopped"]
 
 STARTING_PROBE_S: Final = 0.02
 LAST_WORDS_S: Final = 0.5
@@ -80,8 +81,11 @@ class ChildProcess:
         times: ChildTimes | None = None,
         *,
         on_restart: Callable[[str], None] = lambda _name: None,
+        on_exit: Callable[[int], None] = lambda _status: None,
     ) -> None:
-        """*on_restart* is called with the child's name before each start but the first."""
+        """*on_restart* is called with the child's name before each start but the first, *on_exit*
+        with each ended process's status: negative, the signal that ended it.
+        """
         self._spec = spec
         self._times = times or ChildTimes()
         self._state: ChildState = "starting"
@@ -92,6 +96,9 @@ class ChildProcess:
         self._ready_at: float | None = None
         self._restarts = 0
         self._on_restart = on_restart
+        self._on_exit = on_exit
+        self._holds = 0
+        self._life: anyio.CancelScope | None = None
 
     @property
     def name(self) -> str:
@@ -123,11 +130,28 @@ class ChildProcess:
             ChildFailed: it is not, after *timeout_s* or several vain starts; says why.
         """
         with anyio.move_on_after(timeout_s):
-            while self._state in {"starting", "restarting"}:
+            while self._state in {"starting", "restarting", "held"}:
                 await self._changed.wait()
         if self._state != "ready":
             said = f'; it said last: "{self._tail[-1]}"' if self._tail else ""
             raise ChildFailed(f"{self.name} is {self._state}: {self._reason}{said}")
+
+    @asynccontextmanager
+    async def stopped(self) -> AsyncIterator[None]:
+        """Within the block the child does not run: it was stopped in order and waits to be started.
+
+        It is started again when the block ends, and not waited for. Blocks may overlap.
+        """
+        self._holds += 1
+        try:
+            if self._life is not None:
+                self._life.cancel()
+            while self._life is not None:
+                await self._changed.wait()
+            yield
+        finally:
+            self._holds -= 1
+            self._tell()
 
     async def run(self) -> None:
         """Keep the child running until cancelled; then stop it and return with it reaped.
@@ -138,8 +162,13 @@ class ChildProcess:
         unready_starts = 0
         try:
             while True:
+                while self._holds:
+                    await self._changed.wait()
                 self._ready_at = None
-                reason = await self._live()
+                reason = await self._live_unless_held()
+                if self._holds:
+                    delay_s = self._times.first_delay_s
+                    continue
                 log.error(
                     "child.ended", child=self.name, outcome=reason, last_lines=list(self._tail)
                 )
@@ -159,8 +188,24 @@ class ChildProcess:
 
     def _become(self, state: ChildState, reason: str | None) -> None:
         self._state, self._reason = state, reason
+        self._tell()
+
+    def _tell(self) -> None:
         self._changed.set()
         self._changed = anyio.Event()
+
+    async def _live_unless_held(self) -> str:
+        """``_live``, which :meth:`stopped` may end."""
+        reason = "it is held"
+        try:
+            with anyio.CancelScope() as self._life:
+                reason = await self._live()
+        finally:
+            self._life = None
+            if self._holds:
+                self._become("held", "it is being looked after")
+            self._tell()
+        return reason
 
     async def _live(self) -> str:
         """Start the child and stay with it until it is gone; returns what became of it."""
@@ -237,5 +282,6 @@ class ChildProcess:
                     signal_group(process, signal.SIGKILL)
                     await exited(process)  # the kernel ends it, however busy it is
                 log.info("child.stopped", child=self.name, outcome=outcome(process))
+            self._on_exit(int(process.returncode))
             if process.stdout is not None:
                 process.stdout.close()

@@ -7,8 +7,9 @@ This is the same client with the one method replaced through which all its reque
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import quote
 
 import anyio
@@ -18,7 +19,8 @@ from chromadb.api.async_fastapi import AsyncFastAPI
 from chromadb.config import Settings, System
 from overrides import override
 
-from memory.errors import StoreRefused, StoreUnavailable, StoreUnknown
+from memory.errors import IndexDamaged, StoreRefused, StoreUnavailable, StoreUnknown
+from memory.store_gate import Kind, StoreGate
 
 Address = str | Callable[[], str]
 """Where Chroma is: a URL, or what tells it at each request (a child may move)."""
@@ -29,6 +31,28 @@ MAX_CONNECTIONS: Final = 20
 """Chroma serialises writes, and reads take a millisecond or two: more would wait there."""
 
 UNPROXIED: Final = ("all://127.0.0.1", "all://localhost", "all://[::1]")
+
+
+Damage = Literal["certain", "possible"]
+Report = Callable[[str, Damage], None]
+"""Is told the id of a collection whose index is, or may be, damaged. A vector that cannot be
+found is no more than a sign: it may be missing for the moment between two steps of a write."""
+
+SIGNS: Final[tuple[tuple[str, Damage], ...]] = (
+    ("hnsw segment reader", "certain"),
+    ("hnsw segment writer", "certain"),
+    ("Error finding id", "possible"),
+    ("Error getting embedding", "possible"),
+)
+"""What Chroma 1.5 says when an index does not work, among other words."""
+
+_COLLECTION: Final = re.compile(r"/collections/([0-9a-f-]{36})/([a-z_]+)$")
+_KINDS: Final[dict[str, Kind]] = {
+    "add": "write",
+    "upsert": "write",
+    "update": "change",
+    "delete": "change",
+}
 
 
 class CollectionGone(StoreUnavailable):
@@ -42,16 +66,25 @@ class ConnectionLost(StoreUnknown):
 class ChromaClient(AsyncFastAPI):
     """Speaks to the Chroma at *address*; connects when first used, and anew after a loss.
 
-    Each request ends within *timeout_s*.
+    Each request ends within *timeout_s*, waiting at the *gate* included. *on_damage* is told of
+    each answer that means a damaged index.
 
     Raises (all methods):
         CollectionGone: the collection of that name or id does not exist.
         StoreRefused: Chroma answered that the request itself is wrong.
         StoreUnavailable: certainly nothing was done.
+        IndexDamaged: the collection's index does not work; a write may have been done.
         StoreUnknown: the request was sent, and no answer came that says what became of it.
     """
 
-    def __init__(self, address: Address, *, timeout_s: float) -> None:
+    def __init__(
+        self,
+        address: Address,
+        *,
+        timeout_s: float,
+        gate: StoreGate | None = None,
+        on_damage: Report = lambda _collection, _damage: None,
+    ) -> None:
         settings = Settings(
             _env_file=None,  # not of whatever folder we stand in
             anonymized_telemetry=False,
@@ -61,6 +94,8 @@ class ChromaClient(AsyncFastAPI):
         super().__init__(System(settings))
         self._address = address
         self._timeout_s = timeout_s
+        self._gate = gate or StoreGate()
+        self._on_damage = on_damage
         self._http = httpx.AsyncClient(
             timeout=httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
             limits=httpx.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=30.0),
@@ -75,14 +110,18 @@ class ChromaClient(AsyncFastAPI):
     @override
     async def _make_request(self, method: str, path: str, **kwargs: Any) -> Any:
         content = orjson.dumps(kwargs["json"]) if "json" in kwargs else None
+        collection, kind = _subject(path)
+        sent = False
         try:
             with anyio.fail_after(self._timeout_s):
-                response = await self._http.request(
-                    method,
-                    self._url() + quote(path, safe="/"),
-                    params=kwargs.get("params"),
-                    content=content,
-                )
+                async with self._gate.request(collection, kind):
+                    sent = True
+                    response = await self._http.request(
+                        method,
+                        self._url() + quote(path, safe="/"),
+                        params=kwargs.get("params"),
+                        content=content,
+                    )
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise StoreUnavailable(f"Chroma cannot be reached: {error!r}") from error
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
@@ -90,8 +129,14 @@ class ChromaClient(AsyncFastAPI):
         except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
             raise ConnectionLost(f"the connection to Chroma broke: {error!r}") from error
         except (httpx.HTTPError, TimeoutError) as error:
+            if not sent:
+                raise StoreUnavailable("Chroma is being looked after; try again") from error
             raise StoreUnknown(f"Chroma did not answer: {error!r}") from error
-        _check(response)
+        try:
+            _check(response)
+        except IndexDamaged:
+            self._on_damage(collection, _damage(response) or "certain")
+            raise
         try:
             return orjson.loads(response.content)
         except orjson.JSONDecodeError as error:
@@ -112,6 +157,8 @@ def _check(response: httpx.Response) -> None:
     if response.is_success:
         return
     if status >= httpx.codes.INTERNAL_SERVER_ERROR:
+        if _damage(response):
+            raise IndexDamaged("the index of a collection in Chroma does not work")
         raise StoreUnknown(f"Chroma failed with {status}: {response.text[:200]}")
     if status == httpx.codes.NOT_FOUND:
         raise CollectionGone("Chroma does not have the collection")
@@ -121,3 +168,16 @@ def _check(response: httpx.Response) -> None:
     }:
         raise StoreRefused(f"Chroma refused the request with {status}")
     raise StoreUnavailable(f"Chroma answered {status}: check chroma.url and its access rules")
+
+
+def _damage(response: httpx.Response) -> Damage | None:
+    return next((damage for sign, damage in SIGNS if sign in response.text), None)
+
+
+def _subject(path: str) -> tuple[str, Kind]:
+    """The collection that a request is about, if it is about one's records, and what it does."""
+    found = _COLLECTION.search(path)
+    if found is None:
+        return "", "read"
+    collection, verb = found.groups()
+    return collection, _KINDS.get(verb, "read")
