@@ -103,7 +103,8 @@ class Chatter:
             try:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._listen, socket, tasks.cancel_scope)
-                    await self._say_all(socket)
+                    with suppress(WebSocketException, TimeoutError):
+                        await self._say_all(socket)
                     tasks.cancel_scope.cancel()
             finally:
                 if self._pending is not None and self._tried and self._answer is None:

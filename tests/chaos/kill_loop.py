@@ -17,7 +17,7 @@ import msgspec
 
 from tests.chaos.chatter import Chatter
 from tests.chaos.history import Finding, check
-from tests.chaos.logbook import Accepted, Done, Logbook, StoredMessage, read_logs, write_store
+from tests.chaos.logbook import Accepted, Done, Logbook, read_logs, write_store
 from tests.chaos.store_files import read_files
 from tests.chaos.world import World, link_model, model_environment, set_mode, stub_model
 
@@ -27,6 +27,7 @@ BACK_WITHIN_S: Final = 60.0
 """When the service is not back by then, the loop ends; what is promised is less."""
 LATE_WITHIN_S: Final = 30.0
 """What finished replies may take to be stored that the store would not take before."""
+QUIET_S: Final = 1.0
 CALM_S: Final = (0.1, 1.2)
 """Between the return of the service and the next kill."""
 AGAIN: Final = 0.1
@@ -84,9 +85,11 @@ class KillLoop:
             world.start()
             chatters = self._chatters(world, logs, stack, users, users / per_second)
             trouble = anyio.run(self._talk_and_kill, world, chatters, model, kills)
-            records = self._settled(world, logs)
+            settle(world, logs)
             if not trouble:
                 anyio.run(self._read_again, chatters)
+            world.end()
+            records = read_files(data_dir)
         write_store(self._folder / "store.ndjson", records)
         entries = read_logs(logs.glob("*.ndjson"))
         return Outcome(
@@ -123,7 +126,7 @@ class KillLoop:
                 tasks.start_soon(chatter.run)
             try:
                 await self._kill_all(world, model, kills)
-            except (AssertionError, TimeoutError, Exception) as fault:  # noqa: BLE001  # told
+            except Exception as fault:  # noqa: BLE001  # told in the outcome
                 tasks.cancel_scope.cancel()
                 return f"{type(fault).__name__}: {fault}"[-3000:]
             for chatter in chatters:
@@ -197,20 +200,25 @@ class KillLoop:
             )
             sys.stderr.flush()
 
-    def _settled(self, world: World, logs: Path) -> list[StoredMessage]:
-        """The store's records, once the replies are in it that were shown and had to wait."""
-        done = {e.run for e in read_logs(logs.glob("*.ndjson")) if isinstance(e, Done)}
-        deadline = time.monotonic() + LATE_WITHIN_S
-        while True:
-            records = read_files(world.data_dir)
-            if done <= {record.id for record in records} or time.monotonic() > deadline:
-                return records
-            time.sleep(0.5)
-
     @staticmethod
     async def _read_again(chatters: list[Chatter]) -> None:
         for chatter in chatters:
             await chatter.read_again()
+
+
+def settle(world: World, logs: Path) -> None:
+    """Wait until the replies are stored that were shown and had to wait, and nothing comes any
+    more; for ``LATE_WITHIN_S`` at most.
+    """
+    done = {e.run for e in read_logs(logs.glob("*.ndjson")) if isinstance(e, Done)}
+    deadline = time.monotonic() + LATE_WITHIN_S
+    before = -1
+    while time.monotonic() < deadline:
+        ids = {record.id for record in read_files(world.data_dir)}
+        if done <= ids and len(ids) == before:
+            return
+        before = len(ids)
+        time.sleep(QUIET_S)
 
 
 def median_and_most(values: list[float]) -> str:
