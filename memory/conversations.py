@@ -9,7 +9,7 @@ import anyio
 import msgspec
 import structlog
 
-from memory.errors import StoreError
+from memory.errors import StoreError, UserBeingErased
 from memory.long_term import ConversationPage, LongTermMemory
 from memory.messages import Conversation, ConversationId, Message, MessageId, UserId
 
@@ -23,6 +23,8 @@ MAX_CACHED: Final = 10_000
 SAVED_AT_ONCE: Final = 100
 """As many as one write of Chroma holds; singly, each would cost as much as all of them."""
 TITLE_CHARS: Final = 60
+UNTITLED: Final = "Untitled"
+"""What a conversation is called once the message is deleted that gave it its title."""
 
 Key = tuple[UserId, ConversationId]
 
@@ -117,6 +119,25 @@ class ConversationDirectory:
         self._unsaved[changed.user, changed.id] = changed
         return changed
 
+    async def untitle(self, message: Message) -> None:
+        """Take *message*'s words out of its conversation's title, if that was made of them.
+
+        Raises:
+            StoreError: it could not be read or stored; again is safe.
+        """
+        known = await self.find(message.user, message.conversation)
+        if known is not None and known.title == title_of(message.text):
+            changed = msgspec.structs.replace(known, title=UNTITLED)
+            self._unsaved.pop((known.user, known.id), None)
+            self._remember(changed)
+            await self._long_term.save_conversation(changed)
+
+    def forget(self, user: UserId) -> None:
+        """Drop all of *user* that is at hand or waits to be written."""
+        for kept in (self._known, self._unsaved):
+            for key in [key for key in kept if key[0] == user]:
+                del kept[key]
+
     async def find(self, user: UserId, conversation: ConversationId) -> Conversation | None:
         """*user*'s conversation with that id, as it is now.
 
@@ -186,6 +207,8 @@ class ConversationDirectory:
             return
         try:
             await self._long_term.save_conversation(conversation)
+        except UserBeingErased:
+            self.forget(conversation.user)
         except BaseException:
             self._unsaved.setdefault(key, self._known.get(key, conversation))
             raise

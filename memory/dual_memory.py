@@ -200,6 +200,16 @@ class DualMemory:
         memories = await self.hot.get(user, version)
         return memories.search(text, vector, limit=limit, exclude=exclude)
 
+    async def forget_around(self, user: UserId) -> None:
+        """Drop all of *user* that is kept beside the long-term memory.
+
+        Raises:
+            ShortTermUnavailable: short-term memory may hold something still; again is safe.
+        """
+        self.hot.forget(user)
+        self.conversations.forget(user)
+        await self.short_term.forget_user(user)
+
     async def warm(self, user: UserId) -> None:
         """Load *user*'s memories into RAM; a store that cannot be read is tried again later."""
         try:

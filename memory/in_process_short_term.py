@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from memory.messages import ConversationId, Message, UserId
@@ -47,6 +47,9 @@ class Expiring(Generic[K, V]):
 
     def values(self) -> list[V]:
         return [value for key in list(self._entries) if (value := self.get(key)) is not None]
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._entries)
 
     def drop(self, key: K) -> None:
         self._entries.pop(key, None)
@@ -135,6 +138,13 @@ class InProcessShortTermMemory:
 
     async def drop(self, user: UserId, conversation: ConversationId) -> None:
         self._windows.drop((user, conversation))
+
+    async def forget_user(self, user: UserId) -> None:
+        self._admissions.drop(user)
+        self._last_active.drop(user)
+        self._versions.drop(user)
+        for key in [key for key in self._windows if key[0] == user]:
+            self._windows.drop(key)
 
     async def ping(self) -> None:
         return

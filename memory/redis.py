@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import Final, Self
 
@@ -153,6 +154,13 @@ class RedisShortTermMemory:
         key = self._window_key(user, conversation)
         await self._connection.ask("drop", lambda redis: redis.delete(key))
 
+    async def forget_user(self, user: UserId) -> None:
+        pattern = GLOB.sub(r"\\\g<0>", self._key(user, "")) + "*"
+        async with aclosing(self._matching(pattern)) as parts:
+            async for keys in parts:
+                if keys:
+                    await self._connection.ask("unlink", partial(_unlink, keys=keys))
+
     async def ping(self) -> None:
         await self._connection.ask("ping", lambda redis: redis.ping())
 
@@ -169,19 +177,25 @@ class RedisShortTermMemory:
         since_us = (seconds - self._policy.active_within_s) * 1_000_000 + micros
         pattern = GLOB.sub(r"\\\g<0>", self._prefix) + "{*}:last_active"
         active: set[bytes] = set()  # SCAN may show a key twice
+        async with aclosing(self._matching(pattern)) as parts:
+            async for found in parts:
+                # The pattern fits windows of oddly named conversations too: those have more colons.
+                keys = [key for key in found if key.count(b":", len(self._prefix.encode())) == 1]
+                times = await self._connection.ask("get", partial(_get_each, keys=keys))
+                pairs = zip(keys, times, strict=True)
+                active.update(key for key, time in pairs if time and int(time) > since_us)
+        return len(active)
+
+    async def _matching(self, pattern: str) -> AsyncGenerator[list[bytes], None]:
+        """Keys that fit *pattern*, some at a time: never holds the server up."""
         cursor = 0
         while True:
             cursor, keys = await self._connection.ask(
                 "scan", partial(_scan, cursor=cursor, pattern=pattern)
             )
-            # The pattern also fits windows of oddly named conversations: those have more colons.
-            keys = [key for key in keys if key.count(b":", len(self._prefix.encode())) == 1]
-            times = await self._connection.ask("get", partial(_get_each, keys=keys))
-            active.update(
-                key for key, time in zip(keys, times, strict=True) if time and int(time) > since_us
-            )
+            yield keys
             if cursor == 0:
-                return len(active)
+                return
 
     async def _window(
         self, user: UserId, conversation: ConversationId, entries: list[bytes]
@@ -215,6 +229,10 @@ class RedisShortTermMemory:
 async def _scan(redis: Redis, *, cursor: int, pattern: str) -> tuple[int, list[bytes]]:
     cursor, keys = await redis.scan(cursor, match=pattern, count=SCAN_STEP)
     return cursor, [key for key in keys if isinstance(key, bytes)]  # str only if asked to decode
+
+
+async def _unlink(redis: Redis, *, keys: Sequence[bytes]) -> None:
+    await redis.unlink(*keys)
 
 
 async def _get_each(redis: Redis, *, keys: Sequence[bytes]) -> list[bytes | None]:

@@ -137,6 +137,13 @@ class ShortTermMemory(Protocol):
         """Forget the window."""
         ...
 
+    async def forget_user(self, user: UserId) -> None:
+        """Forget all that is known of *user*; alone of all methods, not in one round trip.
+
+        What is written meanwhile may stay: let nothing be written first, or forget again.
+        """
+        ...
+
     async def ping(self) -> None:
         """Return once the server answers."""
         ...

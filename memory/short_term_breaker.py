@@ -95,6 +95,9 @@ class ShortTermBreaker:
     async def drop(self, user: UserId, conversation: ConversationId) -> None:
         await self._call("drop", lambda: self._inner.drop(user, conversation))
 
+    async def forget_user(self, user: UserId) -> None:
+        await self._call("forget_user", lambda: self._inner.forget_user(user))
+
     async def ping(self) -> None:
         """Ask the server, resting or not: this is how its return is noticed."""
         await self._call("ping", self._inner.ping, resting_or_not=True)

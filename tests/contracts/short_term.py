@@ -56,6 +56,26 @@ class ShortTermContract(LimitContract):
         await memory.append(message, active=True)
         assert await window_of(memory) == Window((message,))
 
+    async def test_all_of_a_user_is_forgotten_and_nothing_of_anybody_else(
+        self, world: World
+    ) -> None:
+        memory = world.open(lenient())
+        odd = UserId("a*n?[n]:{}/%")
+        names = [TEA, ConversationId("weird:*[name]"), ConversationId("x")]
+        for user in (ANN, BOB, odd):
+            for name in names:
+                await memory.append(line(1, user=user, conversation=name)[0], active=True)
+            await memory.admit(user, None)
+        await memory.forget_user(ANN)
+        await memory.forget_user(odd)
+        left = (await memory.usage()).total_keys
+        assert left == len(names) + 3  # of Bob: windows, rate, last_active, version
+        for user in (ANN, odd):
+            again = await memory.admit(user, TEA)
+            assert (again.window, again.version, again.active) == (None, None, False)
+        assert await window_of(memory, BOB) is not None
+        await memory.forget_user(UserId("nobody"))
+
     async def test_an_unknown_window_is_not_an_empty_one(self, world: World) -> None:
         memory = world.open(lenient())
         assert await window_of(memory) is None

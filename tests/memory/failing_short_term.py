@@ -68,6 +68,10 @@ class FailingShortTerm(InProcessShortTermMemory):
         await super().drop(user, conversation)
         self._answer()
 
+    async def forget_user(self, user: UserId) -> None:
+        await self._meet("forget_user")
+        await super().forget_user(user)
+
     async def ping(self) -> None:
         await self._meet("ping")
 
