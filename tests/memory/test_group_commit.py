@@ -10,7 +10,7 @@ import pytest
 from anyio.abc import TaskGroup
 
 from memory.errors import StoreBusy, StoreError, StoreRefused, StoreUnavailable, StoreUnknown
-from memory.group_commit import GroupCommit
+from memory.group_commit import CommitPolicy, GroupCommit
 
 Commit = GroupCommit[str, int, int]
 
@@ -63,7 +63,7 @@ async def open_gate(gate: anyio.Event) -> None:
 
 async def test_a_lone_item_is_written_at_once_and_alone() -> None:
     store = Store()
-    commit: Commit = GroupCommit(store.write, linger_s=3_600)
+    commit: Commit = GroupCommit(store.write, policy=CommitPolicy(linger_s=3_600))
     with anyio.fail_after(30):
         async with running(commit):
             assert await commit.submit("a", 1) == 10
@@ -89,7 +89,7 @@ async def test_the_size_of_each_batch_is_told() -> None:
 async def test_what_gathers_during_a_write_is_written_together_in_order() -> None:
     store = Store()
     store.gate = anyio.Event()
-    commit: Commit = GroupCommit(store.write, max_batch=3)
+    commit: Commit = GroupCommit(store.write, policy=CommitPolicy(max_batch=3))
     outcomes: dict[int, object] = {}
     async with running(commit) as tasks:
         for number in range(8):
@@ -103,7 +103,7 @@ async def test_what_gathers_during_a_write_is_written_together_in_order() -> Non
 
 async def test_after_a_crowd_the_next_ones_are_waited_for() -> None:
     store = Store()
-    commit: Commit = GroupCommit(store.write, linger_s=0.5)
+    commit: Commit = GroupCommit(store.write, policy=CommitPolicy(linger_s=0.5))
     outcomes: dict[int, object] = {}
     async with running(commit) as tasks:
         gates = [anyio.Event(), anyio.Event()]
@@ -141,7 +141,7 @@ async def test_keys_are_written_independently() -> None:
 async def test_too_much_waiting_is_refused_at_once_and_room_comes_back() -> None:
     store = Store()
     store.gate = anyio.Event()
-    commit: Commit = GroupCommit(store.write, max_waiting=2)
+    commit: Commit = GroupCommit(store.write, policy=CommitPolicy(max_waiting=2))
     outcomes: dict[int, object] = {}
     async with running(commit) as tasks:
         for number in range(3):
@@ -288,7 +288,7 @@ async def bulk_outcomes(commit: Commit, numbers: Sequence[int], outcomes: list[o
 
 async def test_what_is_submitted_in_bulk_is_written_in_order_in_small_batches() -> None:
     store = Store()
-    commit: Commit = GroupCommit(store.write, bulk_batch=3)
+    commit: Commit = GroupCommit(store.write, policy=CommitPolicy(bulk_batch=3))
     async with running(commit):
         assert await commit.submit_many("a", range(7)) == [10 * number for number in range(7)]
         assert await commit.submit_many("a", []) == []
@@ -299,7 +299,7 @@ async def test_what_is_submitted_in_bulk_is_written_in_order_in_small_batches() 
 async def test_a_single_item_waits_for_one_batch_of_the_bulk_at_most() -> None:
     store = Store()
     store.gate = anyio.Event()
-    commit: Commit = GroupCommit(store.write, bulk_batch=2)
+    commit: Commit = GroupCommit(store.write, policy=CommitPolicy(bulk_batch=2))
     bulk: list[object] = []
     outcomes: dict[int, object] = {}
     async with running(commit) as tasks:
@@ -317,7 +317,7 @@ async def test_a_single_item_waits_for_one_batch_of_the_bulk_at_most() -> None:
 async def test_too_much_in_bulk_is_refused_and_leaves_room_for_single_items() -> None:
     store = Store()
     store.gate = anyio.Event()
-    commit: Commit = GroupCommit(store.write, max_waiting=3)
+    commit: Commit = GroupCommit(store.write, policy=CommitPolicy(max_waiting=3))
     bulk: list[object] = []
     outcomes: dict[int, object] = {}
     async with running(commit) as tasks:
@@ -346,7 +346,7 @@ async def test_each_item_of_a_bulk_gets_its_own_outcome() -> None:
 async def test_a_bulk_that_waits_at_the_end_is_written() -> None:
     store = Store()
     store.gate = anyio.Event()
-    commit: Commit = GroupCommit(store.write, bulk_batch=2)
+    commit: Commit = GroupCommit(store.write, policy=CommitPolicy(bulk_batch=2))
     bulk: list[object] = []
     async with anyio.create_task_group() as callers, anyio.create_task_group() as work:
         await work.start(commit.run)
@@ -355,3 +355,53 @@ async def test_a_bulk_that_waits_at_the_end_is_written() -> None:
         callers.start_soon(open_gate, store.gate)
         work.cancel_scope.cancel()
     assert bulk == [0, 10, 20, 30, 40]
+
+
+async def test_while_the_store_is_held_what_comes_waits_and_nothing_fails() -> None:
+    store = Store()
+    held = anyio.Event()
+    commit: Commit = GroupCommit(store.write, gate=held.wait)
+    outcomes: dict[int, object] = {}
+    bulk: list[object] = []
+    async with running(commit) as tasks:
+        for number in range(3):
+            tasks.start_soon(outcome_of, commit, number, outcomes)
+        tasks.start_soon(bulk_outcomes, commit, [7, 8], bulk)
+        await anyio.wait_all_tasks_blocked()
+        assert (store.batches, outcomes, commit.waiting) == ([], {}, 5)
+        held.set()
+    assert store.batches == [("a", [0, 1, 2]), ("a", [7, 8])]
+    assert (outcomes, bulk) == ({0: 0, 1: 10, 2: 20}, [70, 80])
+
+
+async def test_a_store_that_stays_held_does_not_hold_up_the_end() -> None:
+    store = Store()
+    commit: Commit = GroupCommit(store.write, gate=anyio.sleep_forever)
+    outcomes: dict[int, object] = {}
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as callers, anyio.create_task_group() as work:
+            await work.start(partial(commit.run, drain_s=0))
+            callers.start_soon(outcome_of, commit, 1, outcomes)
+            await anyio.wait_all_tasks_blocked()
+            work.cancel_scope.cancel()
+    assert isinstance(outcomes[1], StoreUnavailable)
+    assert (store.batches, commit.waiting) == ([], 0)
+
+
+async def test_one_sender_cannot_fill_the_queue() -> None:
+    store = Store()
+    store.gate = anyio.Event()
+    commit: Commit = GroupCommit(
+        store.write,
+        sender_of=lambda number: number // 100,
+        policy=CommitPolicy(max_waiting=9, max_waiting_each=2),
+    )
+    outcomes: dict[int, object] = {}
+    async with running(commit) as tasks:
+        for number in (1, 2, 3, 101):
+            tasks.start_soon(outcome_of, commit, number, outcomes)
+        await anyio.wait_all_tasks_blocked()
+        assert isinstance(outcomes.pop(3), StoreBusy)
+        assert outcomes == {}
+        store.gate.set()
+    assert outcomes == {1: 10, 2: 20, 101: 1010}
