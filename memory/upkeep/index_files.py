@@ -152,7 +152,7 @@ class Elements:
     """``data_level0.bin``, mapped: rows of bytes, one an element, in the order of insertion.
 
     *where* takes some of them, by position. All that is returned is a copy. *writable* is for
-    :meth:`zero_vectors`; call :meth:`flush` then.
+    :meth:`set_vectors`; call :meth:`flush` then.
 
     Raises:
         IndexFault: the file is missing or too short for the header.
@@ -192,10 +192,11 @@ class Elements:
         """uint32, (n, 33): the first holds the number of neighbours and the deleted mark."""
         return self._numbers(where, 0, self._header.vector_offset, "<u4")
 
-    def zero_vectors(self, elements: Labels) -> None:
-        """Overwrite the vectors of these elements, by position, with zeros."""
+    def set_vectors(self, elements: Labels, vector: Floats) -> None:
+        """Overwrite the vectors of these elements, by position, with *vector*; (dim,)."""
         if len(elements):
-            self._rows[elements, self._header.vector_offset : self._header.label_offset] = 0
+            place = slice(self._header.vector_offset, self._header.label_offset)
+            self._rows[elements, place] = np.ascontiguousarray(vector, "<f4").view(np.uint8)
 
     def flush(self) -> None:
         """Bring what was written to the disk (msync)."""
