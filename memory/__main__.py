@@ -10,7 +10,7 @@ import typer
 
 from memory.errors import MemoryFault, ModelFilesInvalid
 from memory.model_files import NAME, open_files, prepare
-from memory.upkeep.backup_commands import backup_command, verify_command
+from memory.upkeep.backup_commands import backup_command, restore_command, verify_command
 from memory.upkeep.terminal import told
 
 DEFAULT_FOLDER = Path("data/models") / NAME
@@ -61,6 +61,7 @@ def prepare_command(
 
 
 app.command("backup")(backup_command)
+app.command("restore")(restore_command)
 app.command("verify")(verify_command)
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
+from memory.messages import MessageId
 from memory.upkeep import manifest
 from memory.upkeep.backup import back_up, back_up_into, database_of
-from memory.upkeep.comparison import compare
+from memory.upkeep.comparison import Gone, compare
 from memory.upkeep.configured import configured
+from memory.upkeep.layouts import setting_of
+from memory.upkeep.ledger import FILE, SqliteLedger
 from memory.upkeep.manifest import Manifest
+from memory.upkeep.restore import restore
 from memory.upkeep.store_file import DATABASE, StoreFile
 from memory.upkeep.terminal import told
 
@@ -61,6 +67,58 @@ def backup_command(
     typer.echo(f"{folder}: {_described(found)}")
 
 
+def restore_command(
+    folder: Backup,
+    data_dir: DataDir = None,
+    *,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Put it in the place of the store that is there.")
+    ] = False,
+    ledger: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="The data folder (or a copy) whose ledger of erasures is applied as well.",
+            show_default=False,
+        ),
+    ] = None,
+    without_ledger: Annotated[
+        bool,
+        typer.Option(
+            "--without-ledger", help="There is no ledger: who was erased since comes back."
+        ),
+    ] = False,
+) -> None:
+    """Make a backup the store of a data folder; its server must be stopped.
+
+    Checks the backup first. Whoever was erased since it was made stays erased: the ledger of the
+    data folder is applied, on a new machine the one that --ledger names. Killed at any moment, the
+    folder holds the old store or the new one.
+
+    The server can be started at once: history is complete, and recall as soon as the vectors are
+    made again from the words, in the background (or now: python -m memory heal).
+
+    Example: python -m memory restore /backup/today --replace
+    """
+    files = configured(data_dir=data_dir).files_for("nothing can be restored", INSTEAD)
+    with told() as report:
+        found = restore(
+            folder,
+            files,
+            replace=replace,
+            ledger_folder=ledger,
+            without_ledger=without_ledger,
+            report=report,
+        )
+    typer.echo(f"{files} holds {_described(found.manifest)}")
+    if found.left_out.users or found.left_out.messages:
+        typer.echo(
+            f"left out, because erased since: {found.left_out.users:,} users, "
+            f"{found.left_out.messages:,} single messages"
+        )
+    typer.echo(f"config.toml, [chroma]: {setting_of(found.manifest.layout)}")
+
+
 def verify_command(
     folder: Backup,
     against: Annotated[
@@ -85,8 +143,9 @@ def verify_command(
         with (
             StoreFile.opened(folder / DATABASE, still=True) as backup,
             StoreFile.opened(database_of(against), still=False) as store,
+            _erased_since(against, found.created_at) as gone,
         ):
-            differences = compare(backup, store, lambda _user, _message: False, report)
+            differences = compare(backup, store, gone, report)
     for example in differences.examples:
         typer.echo(example)
     typer.echo(
@@ -96,6 +155,21 @@ def verify_command(
     )
     if differences.losses:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _erased_since(data_dir: Path, since: float) -> Iterator[Gone]:
+    """What the ledger of *data_dir*, if it has one, says of a message."""
+    if not (data_dir / FILE).is_file():
+        yield lambda _user, _message: False
+        return
+    with closing(SqliteLedger.open(data_dir)) as ledger:
+        yield (
+            lambda user, message: (
+                ledger.erased_user(user, since)
+                or bool(ledger.erased_messages([MessageId(message)]))
+            )
+        )
 
 
 def _described(found: Manifest) -> str:
