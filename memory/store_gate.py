@@ -6,7 +6,7 @@ gate also keeps the rebuilding of vectors and changes of what they are made from
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final, Literal
@@ -37,7 +37,8 @@ class StoreGate:
         self._open_to_reads = _Door()
         self._open_to_writes = _Door()
         self._closing = anyio.Lock()
-        self._under_way: Counter[str] = Counter()
+        self._under_way = 0
+        self._asked_at: dict[str, float] = {}
         self._ended = anyio.Event()
         self._rewriting: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
 
@@ -63,9 +64,10 @@ class StoreGate:
         async with self._rewriting[collection]:
             yield
 
-    def under_way(self) -> set[str]:
-        """The collections about which something is being asked."""
-        return {collection for collection in self._under_way if collection}
+    def asked_within(self, seconds: float) -> set[str]:
+        """The collections about which something was asked in the last *seconds*."""
+        since = anyio.current_time() - seconds
+        return {collection for collection, at in self._asked_at.items() if at >= since}
 
     @asynccontextmanager
     async def closed(self) -> AsyncIterator[None]:
@@ -82,7 +84,7 @@ class StoreGate:
                     await self._quiet()
                 self._open_to_writes.shut()
                 if drained.cancelled_caught:
-                    log.warning("gate.not_drained", requests=self._under_way.total())
+                    log.warning("gate.not_drained", requests=self._under_way)
                 yield
             finally:
                 for door in (self._open_to_writes, self._open_to_reads, self._open_to_batches):
@@ -94,21 +96,21 @@ class StoreGate:
         """
         quiet = False
         while not quiet:
-            while self._under_way.total():
+            while self._under_way:
                 await self._ended.wait()
             ended = self._ended
             await anyio.sleep(SETTLE_S)
-            quiet = not self._under_way.total() and ended is self._ended
+            quiet = not self._under_way and ended is self._ended
 
     @contextmanager
     def _counted(self, collection: str) -> Iterator[None]:
-        self._under_way[collection] += 1
+        self._under_way += 1
+        if collection:
+            self._asked_at[collection] = anyio.current_time()
         try:
             yield
         finally:
-            self._under_way[collection] -= 1
-            if not self._under_way[collection]:
-                del self._under_way[collection]
+            self._under_way -= 1
             self._ended.set()
             self._ended = anyio.Event()
 

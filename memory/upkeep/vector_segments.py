@@ -160,3 +160,13 @@ def count_after(connection: sqlite3.Connection, segment: VectorSegment, cursor: 
 def hollow_ids(connection: sqlite3.Connection, segment: VectorSegment) -> list[str]:
     """Records without words or metadata: what a vector made whose record was gone."""
     return [record for (record,) in connection.execute(_HOLLOW_IDS, (segment.records,))]
+
+
+def newest_id(connection: sqlite3.Connection, segment: VectorSegment) -> str | None:
+    """The record that was added last."""
+    found = connection.execute(
+        # +: not by the index over all of the segment's ids, but backwards from the last row
+        "SELECT embedding_id FROM embeddings WHERE +segment_id = ? ORDER BY id DESC LIMIT 1",
+        (segment.records,),
+    ).fetchone()
+    return found[0] if found else None
