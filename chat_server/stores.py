@@ -26,6 +26,7 @@ from memory.redis import RedisShortTermMemory
 from memory.redis_process import RedisProcess
 from memory.short_term import ShortTermPolicy
 from memory.short_term_breaker import ShortTermBreaker
+from memory.surroundings import Surroundings
 from memory.torch_embedder import TorchEmbedder
 
 
@@ -103,7 +104,7 @@ async def open_long_term(
         fingerprint=embedder.fingerprint,
         dimension=embedder.dimension,
         timeout_s=settings.chroma.timeout_s,
-        on_batch=metrics.batch_written,
+        surroundings=Surroundings(shared=bool(settings.chroma.url), on_batch=metrics.batch_written),
     )
     stack.push_async_callback(long_term.aclose)
     writing = await stack.enter_async_context(cancelled_at_end())
@@ -153,4 +154,5 @@ async def open_memory(
     writing_behind = await stack.enter_async_context(cancelled_at_end())
     writing_behind.start_soon(supervise, "conversations", memory.conversations.run)
     writing_behind.start_soon(supervise, "distrusted windows", memory.drop_distrusted)
+    writing_behind.start_soon(supervise, "missing vectors", memory.backfill.run)
     return memory

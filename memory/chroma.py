@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from functools import partial
 from typing import Final
 
@@ -19,6 +19,7 @@ from memory.chroma_collections import ChromaCollections, CollectionSpec, Select
 from memory.chroma_conversations import ConversationWalk
 from memory.chroma_erasure import ChromaErasure
 from memory.chroma_months import MonthWalk
+from memory.chroma_unembedded import ChromaUnembedded
 from memory.eras import Eras, Stamped
 from memory.errors import StoreError, StoreUnavailable, StoreUnknown
 from memory.group_commit import GroupCommit
@@ -43,6 +44,7 @@ from memory.records import (
     stored_conversation,
     stored_message,
 )
+from memory.surroundings import ALONE, Surroundings
 
 REPLY_PATIENCE_S: Final = 0.05
 """A reply was read already when it is stored: under load it waits for a question's write, which
@@ -60,8 +62,7 @@ class ChromaLongTermMemory:
 
     *address* is a URL, or tells it at each request. *fingerprint* and *dimension* are the
     embedder's; a store with vectors of another is refused. Writes are grouped and need
-    :meth:`run`. A batch is written, and each request of a read answered, within *timeout_s*;
-    *on_batch* is told how many messages a batch holds.
+    :meth:`run`. A batch is written, and each request of a read answered, within *timeout_s*.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class ChromaLongTermMemory:
         fingerprint: str,
         dimension: int,
         timeout_s: float = 5.0,
-        on_batch: Callable[[int], None] = lambda _messages: None,
+        surroundings: Surroundings = ALONE,
     ) -> None:
         self._placement = placement
         self._directory = CollectionSpec(
@@ -82,16 +83,32 @@ class ChromaLongTermMemory:
             fingerprint=fingerprint,
             dimension=dimension,
         )
-        self._client = ChromaClient(address, timeout_s=timeout_s)
-        self._collections = ChromaCollections(self._client, first=self._directory)
-        appends = ChromaAppends(self._collections, self._spec, timeout_s=timeout_s)
+        self._client = ChromaClient(
+            address,
+            timeout_s=timeout_s,
+            gate=surroundings.gate,
+            on_damage=surroundings.on_damage,
+        )
+        self._collections = ChromaCollections(
+            self._client, first=self._directory, incomplete=surroundings.incomplete
+        )
+        self._unembedded = ChromaUnembedded(
+            self._collections, self._spec, placement, incomplete=surroundings.incomplete
+        )
+        appends = ChromaAppends(
+            self._collections,
+            self._spec,
+            timeout_s=timeout_s,
+            shared=surroundings.shared,
+            on_unembedded=self._unembedded.found,
+        )
         self._erasure = ChromaErasure(self._client, dimension=dimension)
         self._eras = Eras()
         self._appends: GroupCommit[Shelf, Stamped[Append], Appended] = GroupCommit(
-            self._eras.checked(appends.write), on_batch=on_batch
+            self._eras.checked(appends.write), sender_of=_user_of, on_batch=surroundings.on_batch
         )
         self._saves: GroupCommit[str, Stamped[Conversation], None] = GroupCommit(
-            self._eras.checked(self._save)
+            self._eras.checked(self._save), sender_of=_user_of
         )
 
     @property
@@ -181,7 +198,8 @@ class ChromaLongTermMemory:
         # From the next month on: the clock that set a timestamp may have been ahead.
         month, left = parse_month_cursor(before) if before else (month_of(time.time()) + 1, None)
         spec = self._spec(self._placement.shelf(user))
-        return await MonthWalk(self._collections, spec, user).page(month, left, limit)
+        walk = MonthWalk(self._collections, spec, user, self._unembedded.found)
+        return await walk.page(month, left, limit)
 
     async def conversations(
         self, user: UserId, *, limit: int, before: str | None = None
@@ -216,6 +234,17 @@ class ChromaLongTermMemory:
             await self._erasure.drop(shelf.name, user)
         await self._erasure.delete_user(self._directory.name, user)
 
+    async def unembedded(
+        self, *, limit: int, without: Set[MessageId] = frozenset()
+    ) -> list[Message]:
+        return await self._unembedded.find(limit=limit, without=without)
+
+    async def fill(self, messages: Sequence[Message], vectors: Vectors) -> list[MessageId]:
+        return await self._unembedded.fill(messages, vectors)
+
+    def watch_unembedded(self, note: Callable[[Message], None]) -> None:
+        self._unembedded.note = note
+
     async def ping(self) -> None:
         try:
             await self._client.heartbeat()
@@ -247,3 +276,7 @@ class ChromaLongTermMemory:
         return msgspec.structs.replace(
             self._directory, name=shelf.name, kind="messages", owner=shelf.owner
         )
+
+
+def _user_of(write: Stamped[Append] | Stamped[Conversation]) -> UserId:
+    return write.user

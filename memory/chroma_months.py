@@ -7,6 +7,7 @@ a slice from the end of the order of insertion is read by its offset.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -15,7 +16,7 @@ from memory.chroma_collections import ChromaCollections, CollectionSpec, Select
 from memory.long_term import StoredPage
 from memory.messages import Message, UserId, Vectors
 from memory.paging import month_cursor
-from memory.records import FIRST_MONTH, month_key, stored_message
+from memory.records import FIRST_MONTH, is_unembedded, month_key, stored_message
 
 VECTORS_PER_READ: Final = 100
 """A hundred vectors are 0.8 MB of JSON and hold up the event loop for some 8 ms."""
@@ -24,12 +25,22 @@ SPAN_GROWTH: Final = 8
 
 
 class MonthWalk:
-    """Reads one user's messages: the last month first, within a month the last stored first."""
+    """Reads one user's messages: the last month first, within a month the last stored first.
 
-    def __init__(self, collections: ChromaCollections, spec: CollectionSpec, user: UserId) -> None:
+    *note* is told of each that has no vector yet.
+    """
+
+    def __init__(
+        self,
+        collections: ChromaCollections,
+        spec: CollectionSpec,
+        user: UserId,
+        note: Callable[[Message], None] = lambda _message: None,
+    ) -> None:
         self._collections = collections
         self._spec = spec
         self._user = user
+        self._note = note
 
     async def page(self, month: int, left: int | None, limit: int) -> StoredPage:
         """At most *limit* messages, from *month* on backwards; of *month* itself the first *left*
@@ -61,6 +72,9 @@ class MonthWalk:
         )
         rows, vectors = await self._collections.read(self._spec, select)
         messages = [stored_message(self._user, row.id, row.document, row.metadata) for row in rows]
+        for message, row in zip(messages, rows, strict=True):
+            if is_unembedded(row.metadata):
+                self._note(message)
         return messages, vectors
 
     async def _count(self, month: int) -> int:

@@ -8,8 +8,10 @@ from collections.abc import Set as AbstractSet
 import anyio
 import structlog
 
+from memory.backfill import Backfill
 from memory.conversations import ConversationDirectory
 from memory.embedding import Embedder
+from memory.embedding_fallback import EmbeddingFallback
 from memory.errors import ShortTermUnavailable, StoreError
 from memory.hot import HotMemories
 from memory.long_term import LongTermMemory
@@ -44,19 +46,19 @@ class DualMemory:
         self.short_term = short_term
         self.conversations = ConversationDirectory(long_term)
         self.hot = hot
-        self._embedder = embedder
+        self.embedding = EmbeddingFallback(embedder)
+        self.backfill = Backfill(long_term, self.embedding, hot)
         self._window_messages = window_messages
         self._trust = WindowTrust()
         self._bulk_embedding = anyio.Lock()
 
     async def embed(self, text: str) -> Vector:
-        """The unit vector of *text*: stored and searched with.
+        """The unit vector of *text*, stored and searched with; never fails.
 
-        Raises:
-            EmbeddingFailed: the text has no vector.
+        Zeros where there is none in time: what is stored with them gets its vector later, and a
+        search goes by words.
         """
-        vector: Vector = (await self._embedder.embed([text]))[0]
-        return vector
+        return await self.embedding.vector(text)
 
     async def record(self, message: Message, vector: Vector) -> Appended:
         """Store *message* for good; recall finds it from then on.
@@ -73,12 +75,11 @@ class DualMemory:
         :meth:`read_again`.
 
         Raises:
-            EmbeddingFailed: one of them has no vector; none was stored.
             StoreBusy: as :meth:`memory.long_term.LongTermMemory.append_many`.
         """
         # One at a time, so that a message that is said waits for one text at most.
         async with self._bulk_embedding:
-            vectors = await self._embedder.embed([message.text for message in messages])
+            vectors = await self.embedding.vectors([message.text for message in messages])
         return await self.long_term.append_many(messages, vectors)
 
     async def drop_windows(self, user: UserId, conversations: Iterable[ConversationId]) -> None:
@@ -115,6 +116,8 @@ class DualMemory:
             if outcome.result == "appended":
                 self._trust.trust(key)
         self.hot.add(message, vector, version)
+        if not vector.any():
+            self.backfill.note(message)  # it may have been filled in before it was here
 
     def doubt_window(self, user: UserId, conversation: ConversationId) -> None:
         """Do not trust the window until it was rebuilt: a message may be stored that it lacks."""

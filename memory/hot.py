@@ -121,6 +121,20 @@ class HotMemories:
             if entry.load is not None:
                 entry.load.scope.cancel()
 
+    def fill(self, message: Message, vector: Vector) -> None:
+        """Give *message*, which had no vector, its *vector*, wherever it is in RAM."""
+        entry = self._entries.get(message.user)
+        for copy in entry.copies if entry is not None else []:
+            copy.memory.fill(message.id, vector)
+        if entry is not None and entry.load is not None:
+            entry.load.filled[message.id] = vector
+
+    def forget_all(self) -> None:
+        """Drop everything from RAM: each user's memory is read again at its next use."""
+        for user in list(self._entries):
+            self.forget(user)
+        log.info("hot_memory.forgotten")
+
     def figures(self) -> HotFigures:
         """Figures for operators."""
         self._evict_idle()
@@ -179,6 +193,8 @@ class HotMemories:
 
     def _end(self, user: UserId, entry: HotEntry, load: HotLoad) -> None:
         entry.load = None
+        for message_id, vector in load.filled.items():
+            load.copy.memory.fill(message_id, vector)
         if self._entries.get(user) is not entry:
             load.error = None  # forgotten meanwhile: whoever waits starts afresh
         elif load.error is None:

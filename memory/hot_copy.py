@@ -5,6 +5,7 @@ from __future__ import annotations
 import anyio
 
 from memory.hot_memory import HotMemory
+from memory.messages import MessageId, Vector
 
 MOST_AHEAD = 64
 """Commits remembered beyond a gap; one is enough to know that there is one."""
@@ -42,10 +43,15 @@ class HotCopy:
 
 
 class HotLoad:
-    """A copy that is being read. Once ``done`` is set, ``error`` says how that ended."""
+    """A copy that is being read. Once ``done`` is set, ``error`` says how that ended.
+
+    ``filled``: vectors that came meanwhile, for messages that may have been read before and put
+    into the copy after.
+    """
 
     def __init__(self, copy: HotCopy) -> None:
         self.copy = copy
+        self.filled: dict[MessageId, Vector] = {}
         self.done = anyio.Event()
         self.scope = anyio.CancelScope()
         self.error: Exception | None = None

@@ -23,7 +23,8 @@ class HotMemory:
     """At most *max_messages* and about *max_bytes* of one user's newest messages.
 
     What does not fit makes the oldest leave. Messages live in numbered slots, so that nothing
-    moves when one goes. Not for use from several threads.
+    moves when one goes. One whose vector is zeros has none yet: it is found by its words. Not for
+    use from several threads.
     """
 
     def __init__(self, *, max_messages: int, max_bytes: int) -> None:
@@ -42,6 +43,7 @@ class HotMemory:
         self._speakers: dict[str, int] = {}
         self._names: list[frozenset[str]] = []
         self._text_bytes = 0
+        self._unembedded: set[MessageId] = set()
         self._left_out = False
         self.read_to_end = False
         """Whether nothing else was there to add; whoever fills it says so."""
@@ -56,6 +58,11 @@ class HotMemory:
     def complete(self) -> bool:
         """Whether all of the user's messages are here that may be recalled."""
         return self.read_to_end and not self._left_out
+
+    @property
+    def unembedded(self) -> int:
+        """How many of the messages here have no vector."""
+        return len(self._unembedded)
 
     @property
     def full(self) -> bool:
@@ -88,6 +95,8 @@ class HotMemory:
         self._slots[message.id] = slot
         self._text_bytes += len(message.text.encode())
         self._vectors[slot] = vector
+        if not vector.any():
+            self._unembedded.add(message.id)
         self._words[slot] = len(words)
         self._asks[slot] = message.text.rstrip().endswith(_QUESTION_MARKS)
         self._speaker[slot] = self._number(message.author or message.role)
@@ -99,6 +108,12 @@ class HotMemory:
         while len(self) > 1 and self.size_bytes > self._max_bytes:
             self._drop_oldest()
 
+    def fill(self, message_id: MessageId, vector: Vector) -> None:
+        """Give a message its *vector*, if it is here and has none."""
+        if message_id in self._unembedded:
+            self._vectors[self._slots[message_id]] = vector
+            self._unembedded.discard(message_id)
+
     def search(
         self,
         query_text: str,
@@ -109,8 +124,9 @@ class HotMemory:
     ) -> Recall:
         """The *limit* best messages for a question, without those in *exclude*.
 
-        Without a vector, words alone decide. ``partial`` when not all of the user's messages are
-        here.
+        Without a vector, words alone decide, and with one of zeros, which a question has that
+        could not be embedded. ``partial`` then, when not all of the user's messages are here, and
+        while one of them has no vector.
         """
         started = time.perf_counter()
         best: list[Recalled] = []
@@ -121,7 +137,9 @@ class HotMemory:
                 if message is not None:
                     best.append(_recalled(message, ranking, slot))
         took_ms = (time.perf_counter() - started) * 1000
-        return Recall(items=tuple(best), took_ms=took_ms, partial=not self.complete)
+        unembedded = self._unembedded or (query_vector is not None and not query_vector.any())
+        partial = bool(unembedded) or not self.complete
+        return Recall(items=tuple(best), took_ms=took_ms, partial=partial)
 
     def _rank(self, query_text: str, query_vector: Vector | None) -> Ranking:
         words = tokens(query_text)
@@ -131,7 +149,9 @@ class HotMemory:
         lexical = self._lexical.scores(words)
         # Row by row: the product with the whole matrix wakes OpenBLAS's threads, which wait for
         # each other; on busy processors that takes ten times as long (decision 0004).
-        cosine = None if query_vector is None else np.vecdot(self._vectors[:slots], query_vector)
+        cosine = None
+        if query_vector is not None and query_vector.any():
+            cosine = np.vecdot(self._vectors[:slots], query_vector)
         traits = Traits(self._words[:slots], self._asks[:slots], self._speaker[:slots])
         return rank(lexical.first(slots), cosine, traits, named=named)
 
@@ -190,6 +210,7 @@ class HotMemory:
         self._lexical.remove(slot, tokens(_spoken(message)), message.conversation)
         self._messages[slot] = None
         del self._slots[message.id]
+        self._unembedded.discard(message.id)
         self._text_bytes -= len(message.text.encode())
         self._free.append(slot)
         self._left_out = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence, Set
 
 import anyio
 import anyio.lowlevel
@@ -49,6 +49,7 @@ class InProcessLongTermMemory:
         self._eras: dict[UserId, int] = {}
         self._failures: list[StoreError] = []
         self._healthy = True
+        self._note: Callable[[Message], None] = lambda _message: None
         self.gate: anyio.Event | None = None
         """Appends wait for it before they store anything."""
         self.away = False
@@ -116,6 +117,8 @@ class InProcessLongTermMemory:
             return settled(message, stored)
         self._messages[message.id] = message
         self._vectors[message.id] = vector
+        if not vector.any():
+            self._note(message)
         return Appended(message, duplicate=False)
 
     async def by_ids(self, user: UserId, ids: Sequence[MessageId]) -> list[Message]:
@@ -184,6 +187,9 @@ class InProcessLongTermMemory:
 
     def _page(self, messages: list[Message], before: str | None) -> StoredPage:
         vectors = [self._vectors[message.id] for message in messages]
+        for message in messages:
+            if self._is_unembedded(message):
+                self._note(message)
         return StoredPage(
             tuple(messages),
             np.array(vectors, dtype=np.float32).reshape(len(vectors), self._dimension),
@@ -218,6 +224,30 @@ class InProcessLongTermMemory:
             del self._messages[message_id], self._vectors[message_id]
         for key in [key for key in self._conversations if key[0] == user]:
             del self._conversations[key]
+
+    async def unembedded(
+        self, *, limit: int, without: Set[MessageId] = frozenset()
+    ) -> list[Message]:
+        await self._answer()
+        found = [message for message in self._messages.values() if self._is_unembedded(message)]
+        return [message for message in found if message.id not in without][:limit]
+
+    async def fill(self, messages: Sequence[Message], vectors: Vectors) -> list[MessageId]:
+        await self._answer()
+        filled: list[MessageId] = []
+        for message, vector in zip(messages, vectors, strict=True):
+            stored = self._messages.get(message.id)
+            if stored is not None and (stored.user, stored.text) == (message.user, message.text):
+                filled.append(message.id)
+                if self._is_unembedded(stored):
+                    self._vectors[message.id] = vector
+        return filled
+
+    def watch_unembedded(self, note: Callable[[Message], None]) -> None:
+        self._note = note
+
+    def _is_unembedded(self, message: Message) -> bool:
+        return not self._vectors[message.id].any() and message.status != "deleted"
 
     async def ping(self) -> None:
         await self._answer()

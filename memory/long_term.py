@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Protocol
 
 import msgspec
@@ -23,7 +23,8 @@ from memory.messages import (
 class StoredPage(msgspec.Struct, frozen=True):
     """Some of a user's messages with their vectors, newest first.
 
-    ``vectors`` is float32, (len(messages), dim). ``before`` continues the walk with the next
+    ``vectors`` is float32, (len(messages), dim), with zeros where there is none, or none that can
+    be read at the moment. ``before`` continues the walk with the next
     older ones; ``None`` means that there are none.
     """
 
@@ -79,7 +80,8 @@ class LongTermMemory(Protocol):
     async def append(self, message: Message, vector: Vector) -> Appended:
         """Store *message*, once: an id that stands already is left as it is.
 
-        Messages appended one after the other are found in that order.
+        A *vector* of zeros means that there is none yet: see :meth:`fill`. Messages appended one
+        after the other are found in that order.
 
         Raises:
             IdConflict: the id stands with another text, role or conversation.
@@ -165,6 +167,33 @@ class LongTermMemory(Protocol):
 
         Raises:
             StoreUnavailable, StoreUnknown: as of a write.
+        """
+        ...
+
+    async def unembedded(
+        self, *, limit: int, without: Set[MessageId] = frozenset()
+    ) -> list[Message]:
+        """At most *limit* messages, of whichever users, that have no vector; none of *without*.
+
+        For upkeep: nobody is shown what it returns. Where each user has a collection, those are
+        not searched: their messages are noticed when they are read.
+        """
+        ...
+
+    async def fill(self, messages: Sequence[Message], vectors: Vectors) -> list[MessageId]:
+        """Store *vectors*, (len(messages), dim), for messages that had none.
+
+        Returns the ids of those that have one now; what is gone, or has other words, stays as it
+        is. After a failure some may be filled; again is safe.
+
+        Raises:
+            StoreUnavailable, StoreUnknown: as of a write.
+        """
+        ...
+
+    def watch_unembedded(self, note: Callable[[Message], None]) -> None:
+        """Let *note* be called with each message that is stored without a vector from now on, or
+        is met by :meth:`newest`; once or more often.
         """
         ...
 

@@ -12,6 +12,7 @@ from memory.long_term import LongTermMemory
 from memory.messages import Appended, Message, MessageId, UserId
 from tests.contracts.long_term_erasure import ErasureContract
 from tests.contracts.long_term_reading import ReadingContract
+from tests.contracts.long_term_vectors import VectorsContract
 from tests.contracts.long_term_world import (
     TEA,
     line,
@@ -24,7 +25,7 @@ from tests.contracts.long_term_world import (
 )
 
 
-class LongTermContract(ReadingContract, ErasureContract):
+class LongTermContract(ReadingContract, ErasureContract, VectorsContract):
     """Subclasses provide the fixture ``memory``; its tests share it and use users of their own."""
 
     # Storing once

@@ -13,6 +13,7 @@ from memory.chroma import ChromaLongTermMemory
 from memory.chroma_client import Address
 from memory.chroma_process import ChromaProcess
 from memory.placement import Placement, Sharded
+from memory.surroundings import ALONE, Surroundings
 from tests.contracts.long_term_world import DIMENSION
 
 
@@ -35,6 +36,7 @@ async def opened(
     *,
     fingerprint: str = "test",
     timeout_s: float = 20,
+    surroundings: Surroundings = ALONE,
 ) -> AsyncIterator[ChromaLongTermMemory]:
     """Long-term memory at work; at the end it writes what waits still."""
     memory = ChromaLongTermMemory(
@@ -43,6 +45,7 @@ async def opened(
         fingerprint=fingerprint,
         dimension=DIMENSION,
         timeout_s=timeout_s,
+        surroundings=surroundings,
     )
     async with anyio.create_task_group() as tasks:
         await tasks.start(memory.run)

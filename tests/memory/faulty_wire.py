@@ -11,7 +11,9 @@ import httpx
 from anyio.abc import SocketAttribute, SocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-Fault = Literal["request cut", "answer cut", "answer withheld", "answer 500", "answer 418"]
+Fault = Literal[
+    "request cut", "answer cut", "answer withheld", "answer 500", "answer 418", "vectors 500"
+]
 
 
 class FaultyWire:
@@ -55,6 +57,10 @@ class FaultyWire:
         self.met += fault is not None
         if fault == "request cut":
             return False
+        if fault == "vectors 500" and b'"embeddings"' in body:
+            message = b"Error executing plan: Internal error: Error finding id"
+            await _send(stream, 500, b'{"error":"InternalError","message":"%b"}' % message)
+            return True
         if fault == "answer 418":
             await _send(stream, 418, b"{}")
             return True

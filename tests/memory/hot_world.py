@@ -18,6 +18,7 @@ ADA = UserId("ada")
 BEN = UserId("ben")
 ROOMY = 50_000_000
 VECTOR: Vector = np.array([1, 0, 0, 0], np.float32)
+NOTHING: Vector = np.zeros(4, np.float32)
 
 
 def said(number: int, user: UserId = ADA, text: str = "tea") -> Message:
@@ -37,6 +38,7 @@ class Store:
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
+        self.vector = VECTOR
         self.gate = anyio.Event()
         self.gate.set()
         self.failing = False
@@ -67,7 +69,7 @@ class Store:
             newest_first = [m for m in newest_first if m.timestamp < float(before)]
         page = tuple(newest_first[:limit])
         more = len(newest_first) > limit
-        vectors = np.tile(VECTOR, (len(page), 1))
+        vectors = np.tile(self.vector, (len(page), 1))
         return StoredPage(page, vectors, str(page[-1].timestamp) if more else None)
 
 

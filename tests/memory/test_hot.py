@@ -10,6 +10,7 @@ from memory.messages import UserId
 from tests.memory.hot_world import (
     ADA,
     BEN,
+    NOTHING,
     VECTOR,
     Clock,
     Store,
@@ -257,3 +258,44 @@ async def test_a_load_that_runs_at_the_end_is_cancelled() -> None:
         await memories.get(ADA, None, wait_s=0)
         await until_reading(store, 1)
     assert store.reading == 0
+
+
+async def test_a_vector_that_comes_later_is_found_in_every_copy() -> None:
+    store = Store()
+    store.fill(2)
+    store.vector = NOTHING
+    async with opened(store) as memories:
+        memory = await memories.get(ADA, None)
+        assert memory.unembedded == 2
+        memories.fill(said(0), VECTOR)
+        memories.fill(said(0, BEN), VECTOR)
+        assert memory.unembedded == 1
+
+
+async def test_a_vector_that_comes_while_its_message_is_being_read_is_not_lost() -> None:
+    store = Store()
+    store.fill(2)
+    store.vector = NOTHING
+    store.gate = anyio.Event()
+    async with opened(store) as memories, anyio.create_task_group() as tasks:
+        tasks.start_soon(read_away, memories)
+        await until_reading(store, 1)
+        memories.fill(said(1), VECTOR)
+        store.gate.set()
+        memory = await memories.get(ADA, None)
+        assert (len(memory), memory.unembedded) == (2, 1)
+
+
+async def test_all_that_is_forgotten_is_read_anew() -> None:
+    store = Store()
+    store.fill(2)
+    store.fill(2, BEN)
+    async with opened(store) as memories:
+        await held(memories)
+        await held(memories, BEN)
+        store.fill(1, UserId("cid"))
+        memories.forget_all()
+        assert (memories.figures().users, memories.figures().size_bytes) == (0, 0)
+        assert set(await held(memories)) == ids(range(2))
+        assert set(await held(memories, BEN)) == ids(range(2), BEN)
+        assert store.reads == 4

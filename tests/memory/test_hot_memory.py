@@ -180,3 +180,43 @@ def test_it_holds_the_newest_exactly_once_and_finds_all_of_them(
     assert {item.id: round(item.score, 4) for item in items} == {
         each: round(score, 4) for each, score in expected.items()
     }
+
+
+def test_a_message_without_a_vector_is_found_by_its_words_and_makes_the_result_partial() -> None:
+    memory = filled(said(0, "jazz it is"), said(1, "rain again"))
+    memory.read_to_end = True
+    memory.add(said(2, "my kitten moved in"), np.zeros(DIMENSION, np.float32))
+    found_by_words = memory.search("kitten", axis(4), limit=1)
+    assert [item.id for item in found_by_words.items] == ["m2"]
+    assert found_by_words.partial
+    assert memory.unembedded == 1
+    memory.fill(MessageId("m2"), axis(4))
+    by_meaning = memory.search("pet", axis(4), limit=1)
+    assert [(item.id, item.why) for item in by_meaning.items] == [("m2", ("meaning",))]
+    assert not by_meaning.partial
+
+
+def test_only_what_is_here_and_has_no_vector_is_filled() -> None:
+    memory = filled(said(0), said(1))
+    memory.read_to_end = True
+    for number in range(3):
+        memory.fill(MessageId(f"m{number}"), axis(7))
+    assert memory.search("pet", axis(1), limit=1).items[0].id == "m1"
+
+
+def test_a_message_that_left_is_not_waited_for() -> None:
+    memory = filled(said(0), max_messages=1)
+    memory.add(said(1), np.zeros(DIMENSION, np.float32))
+    memory.add(said(2), axis(2))
+    assert memory.unembedded == 0
+    memory.fill(MessageId("m1"), axis(1))
+    assert found(memory, "tea") == ["m2"]
+
+
+def test_a_question_that_could_not_be_embedded_is_answered_by_words_alone() -> None:
+    memory = filled(said(0, "jazz it is"), said(1, "my kitten moved in"))
+    memory.read_to_end = True
+    recall = memory.search("kitten", np.zeros(DIMENSION, np.float32), limit=1)
+    assert recall.items == memory.search("kitten", None, limit=1).items
+    assert recall.items[0].id == "m1"
+    assert recall.partial
