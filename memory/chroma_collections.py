@@ -19,6 +19,7 @@ from memory.chroma_requests import asked, filled, repeated, sent, where
 from memory.errors import IndexDamaged, StoreUnavailable
 from memory.messages import Vector, Vectors
 from memory.records import Record, is_unembedded
+from memory.sync_threshold import LEAST
 
 log = structlog.get_logger(__name__)
 
@@ -259,7 +260,7 @@ class ChromaCollections:
             model = await asked(
                 lambda: self._client.create_collection(
                     spec.name,
-                    configuration={"hnsw": {"space": "cosine"}},
+                    configuration={"hnsw": {"space": "cosine", "sync_threshold": LEAST}},
                     metadata=spec.metadata(),
                     get_or_create=True,  # another worker may have been faster
                 )

@@ -16,6 +16,7 @@ import structlog
 
 from memory.errors import ChildFailed
 from memory.spawn import Launch
+from memory.sync_threshold import set_sync_thresholds
 
 log = structlog.get_logger(__name__)
 
@@ -129,7 +130,8 @@ class ChromaProcess:
 
 
 def _tune(database: Path) -> bool:
-    """Put *database* into WAL mode, which lasts, and index the log; whether the log is there.
+    """Put *database* into WAL mode, which lasts, index the log, and set how often indexes are
+    written; whether the log is there.
 
     WAL: readers do not wait for the writer, and a commit syncs once. A database that does not
     exist is made, empty; Chroma fills it.
@@ -141,6 +143,7 @@ def _tune(database: Path) -> bool:
             return False
         connection.execute(QUEUE_INDEX)
         connection.executescript(STATISTICS)
+        set_sync_thresholds(connection)
         connection.commit()
         return True
 
