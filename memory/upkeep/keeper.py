@@ -231,7 +231,10 @@ class ChromaKeeper:
         while True:
             await self._to_heal.wait()
             self._to_heal = anyio.Event()
-            await self._heal_all()
+            if await self._serves():
+                await self._heal_all()
+            else:
+                self._to_heal.set()
 
     async def _heal_all(self) -> None:
         while rebuild := next(iter(self._rebuilds), None):
@@ -243,15 +246,21 @@ class ChromaKeeper:
                 for call in self._on_healed:
                     call(segment.name)
 
+    async def _serves(self) -> bool:
+        """Whether Chroma serves, once that is known; not soon, if it does not."""
+        try:
+            await self.child.wait_ready(START_S)
+        except ChildFailed:
+            await anyio.sleep(LOOK_EVERY_S)
+            return False
+        return True
+
     async def _probe_again_and_again(self) -> None:
         """Ask each collection for something small, soon after each start and every minute."""
         probe = Probe(self._tools.database, self._client, healing=self.healing)
         while True:
             self._starting = anyio.Event()
-            try:
-                await self.child.wait_ready(START_S)
-            except ChildFailed:
-                await anyio.sleep(LOOK_EVERY_S)
+            if not await self._serves():
                 continue
             await probe.ask(self._inspector.segments.values())
             with anyio.move_on_after(PROBE_EVERY_S):
