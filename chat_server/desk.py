@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from chat_server.errors import ChatError
 from chat_server.events import Usage
 from chat_server.fanout import Fanout
+from chat_server.late_replies import LateReplies
 from chat_server.metrics import Metrics
 from chat_server.reply_model import ReplyModel
 from chat_server.runs import Runs
 from chat_server.stages import Stages
 from memory.dual_memory import DualMemory
+from memory.journal import Journal
 from memory.messages import MessageStatus, Vector
 from memory.short_term import Window
 
@@ -37,6 +39,8 @@ class Desk:
     fallback: ReplyModel
     runs: Runs
     fanout: Fanout
+    journal: Journal
+    late: LateReplies
     metrics: Metrics
     system_prompt: str
     context_tokens: int

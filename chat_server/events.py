@@ -81,7 +81,11 @@ class Error(ServerEvent, frozen=True, kw_only=True, tag="error"):
 
 
 class WireMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A message as clients see it."""
+    """A message as clients see it.
+
+    ``stored`` is false for a reply that waits in the journal to be stored. ``reply`` is said of a
+    question in the history whose reply is neither stored nor being made.
+    """
 
     id: MessageId
     parent: MessageId | None
@@ -93,6 +97,8 @@ class WireMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     author: str | None = None
     model: str | None = None
     reply_to: MessageId | None = None
+    stored: bool = True
+    reply: Literal["interrupted"] | None = None
 
 
 class ErrorFacts(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -106,7 +112,7 @@ class ErrorFacts(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class MessageCreated(ServerEvent, frozen=True, kw_only=True, tag="message.created"):
-    """A user's message was stored."""
+    """A user's message was stored, or a reply whose ``run.done`` said that it was not yet."""
 
     seq: int
     conversation: ConversationId
@@ -147,7 +153,10 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class RunDone(ServerEvent, frozen=True, kw_only=True, tag="run.done"):
-    """The reply is over; ``message`` is what holds, whatever the deltas said."""
+    """The reply is over; ``message`` is what holds, whatever the deltas said.
+
+    ``kept``: it is not stored yet, and is on disk in the journal until it is.
+    """
 
     seq: int
     run: RunId
@@ -161,6 +170,7 @@ class RunDone(ServerEvent, frozen=True, kw_only=True, tag="run.done"):
     model: str
     finish_reason: str | None = None
     stored: bool = True
+    kept: bool = False
     error: ErrorFacts | None = None
 
 

@@ -10,22 +10,15 @@ import structlog
 
 from chat_server.desk import Asked, Desk, Ending
 from chat_server.errors import ChatError
-from chat_server.events import (
-    ConversationUpdated,
-    RunDone,
-    error_facts,
-    wire_conversation,
-    wire_message,
-)
+from chat_server.events import RunDone, error_facts, wire_message
+from chat_server.late_replies import Late, tell_of_conversation
 from chat_server.runs import Run, digest
-from memory.errors import EmbeddingFailed, IdConflict, StoreError, StoreRefused
 from memory.messages import Message
 
 log = structlog.get_logger(__name__)
 
-COMMIT_WITHIN_S: Final = 20.0
-"""How long a finished reply is tried to be stored; a killed store is back within 3 s."""
-COMMIT_RETRY_S: Final = 0.5
+STORE_WITHIN_S: Final = 5.0
+"""How long the end of a reply waits for the store; a killed one is back within 3 s."""
 
 
 class Finish:
@@ -38,21 +31,34 @@ class Finish:
         self._ending = ending
 
     async def finish(self) -> None:
-        """Store the reply, then say that it is over."""
-        run, asked = self._run, self._asked
+        """Store the reply, then say that it is over.
+
+        While the store is away the reply is kept in the journal at once; after ``STORE_WITHIN_S``
+        the end is told all the same, and the reply is stored when it can be.
+        """
+        run, asked, desk = self._run, self._asked, self._desk
         begun = time.perf_counter()
-        reply = await self._commit()
-        stored = reply is not None
-        if reply is None:
-            reply = self._message(run.tail)
-            self._ending.error = self._ending.error or ChatError(
-                "not_stored", "the reply could not be stored; it will be gone after a reload"
-            )
+        deadline = anyio.current_time() + STORE_WITHIN_S
+        vector = await desk.memory.embed(run.text)
+        late = Late(self._message(run.tail), run=run, vector=vector, active=asked.active)
+        await desk.late.store(late)
+        kept = False
+        if not late.settled.is_set():
+            kept = await desk.journal.keep(late.message)
+            with anyio.CancelScope(deadline=deadline):
+                await late.settled.wait()
         asked.stages.took("commit_reply", time.perf_counter() - begun)
         asked.stages.took("total", asked.stages.elapsed_s)
-        self._publish_done(reply, stored=stored)
-        await self._publish_conversation(reply)
-        self._desk.metrics.turn_ended(self._ending.status, asked.stages.elapsed_s)
+        # From here to the event nothing may be awaited: what is stored later is told after it.
+        self._publish_done(late, kept=kept and not late.settled.is_set())
+        if late.stored is not None:
+            await tell_of_conversation(desk.memory, desk.fanout, late.stored)
+        desk.metrics.turn_ended(self._ending.status, asked.stages.elapsed_s)
+        self._log(stored=late.stored is not None, kept=kept)
+
+    def _log(self, *, stored: bool, kept: bool) -> None:
+        """The one line that sums the turn up."""
+        run, asked = self._run, self._asked
         log.info(
             "turn.finished",
             user=run.user,
@@ -62,46 +68,10 @@ class Finish:
             model=self._ending.model,
             chars=run.chars,
             stored=stored,
+            kept=kept,
             active=asked.active,
             **{f"{stage}_ms": ms for stage, ms in asked.stages.ms.items()},
         )
-
-    async def _commit(self) -> Message | None:
-        """Store the reply at the end of its branch; ``None`` when the store stayed away."""
-        run = self._run
-        with anyio.move_on_after(COMMIT_WITHIN_S):
-            while True:
-                try:
-                    vector = await self._desk.memory.embed(run.text)
-                    async with self._desk.runs.lane(run.user, run.question.conversation) as lane:
-                        reply = self._message(run.tail)
-                        stored = (await self._desk.memory.record(reply, vector)).message
-                        lane.follow(stored)
-                        with anyio.CancelScope(shield=True):  # stored is stored, however late
-                            await self._desk.memory.append_window(
-                                stored, vector, active=self._asked.active
-                            )
-                        return stored
-                except IdConflict:
-                    return await self._stored_elsewhere()
-                except (StoreRefused, EmbeddingFailed) as fault:
-                    log.warning("reply.refused", run=run.id, reason=str(fault))  # it will not pass
-                    return None
-                except StoreError as fault:
-                    log.warning("reply.not_stored_yet", run=run.id, reason=str(fault))
-                await anyio.sleep(COMMIT_RETRY_S)
-        log.error("reply.not_stored", run=run.id, waited_s=COMMIT_WITHIN_S, chars=run.chars)
-        return None
-
-    async def _stored_elsewhere(self) -> Message | None:
-        """The reply that another server stored for the same question; it is the one that holds."""
-        log.warning("reply.made_twice", run=self._run.id)
-        try:
-            found = await self._desk.memory.long_term.by_ids(self._run.user, [self._run.reply])
-        except StoreError as fault:
-            log.warning("reply.not_read", run=self._run.id, reason=str(fault))
-            return None
-        return found[0] if found else None
 
     def _message(self, parent: Message) -> Message:
         run = self._run
@@ -119,7 +89,16 @@ class Finish:
             reply_to=run.question.id,
         )
 
-    def _publish_done(self, reply: Message, *, stored: bool) -> None:
+    def _publish_done(self, late: Late, *, kept: bool) -> None:
+        reply = late.stored or late.message
+        error = self._ending.error
+        if late.stored is None:
+            late.told_unstored = True
+            if not kept:
+                error = error or ChatError(
+                    "not_stored",
+                    "the reply could not be stored; it may be gone when the server restarts",
+                )
         self._desk.fanout.publish(
             reply.user,
             lambda seq: RunDone(
@@ -134,21 +113,8 @@ class Finish:
                 timings_ms=self._asked.stages.ms,
                 model=self._ending.model,
                 finish_reason=self._ending.finish_reason,
-                stored=stored,
-                error=error_facts(self._ending.error) if self._ending.error else None,
+                stored=late.stored is not None,
+                kept=kept,
+                error=error_facts(error) if error else None,
             ),
         )
-
-    async def _publish_conversation(self, reply: Message) -> None:
-        try:
-            conversation = await self._desk.memory.conversations.touch(reply)
-        except StoreError as fault:
-            log.warning("conversations.not_read", reason=str(fault))
-            return
-        if conversation is not None:
-            self._desk.fanout.publish(
-                reply.user,
-                lambda seq: ConversationUpdated(
-                    seq=seq, conversation=wire_conversation(conversation)
-                ),
-            )

@@ -14,16 +14,10 @@ from starlette.routing import Route
 
 from chat_server.authentication import Identity, session_token, set_cookie
 from chat_server.errors import ERRORS, ChatError
-from chat_server.events import (
-    WireConversation,
-    WireMessage,
-    error_facts,
-    wire_conversation,
-    wire_message,
-)
-from chat_server.runs import Run
+from chat_server.events import WireConversation, error_facts, wire_conversation
+from chat_server.history import read_page
 from chat_server.state import State
-from memory.messages import ConversationId, MessageId, RunId
+from memory.messages import ConversationId, MessageId
 from memory.paging import NotACursor
 from memory.recalled import Recalled
 
@@ -159,43 +153,16 @@ async def conversations(request: Request) -> Response:
     return json_response(body)
 
 
-class LiveRun(msgspec.Struct):
-    """A reply that is being made: ``text`` is what it says so far."""
-
-    run: RunId
-    message: MessageId
-    text: str
-
-
-class MessagesBody(msgspec.Struct):
-    """What ``GET /api/conversations/{id}/messages`` answers."""
-
-    messages: list[WireMessage]
-    before: MessageId | None
-    runs: list[LiveRun]
-
-
 async def messages(request: Request) -> Response:
     """A page of a conversation, oldest first, and the replies that are being made in it."""
     user = identify(request).user
-    state = state_of(request)
-    conversation = ConversationId(request.path_params["conversation"])
     before = request.query_params.get("before")
-    found = await state["memory"].long_term.latest(
+    body = await read_page(
+        state_of(request),
         user,
-        conversation,
+        ConversationId(request.path_params["conversation"]),
         limit=whole_number(request, "limit", 50, 200),
         before=MessageId(before) if before else None,
-    )
-    live: list[Run] = state["runs"].of_conversation(user, conversation)
-    if not found and not live:
-        known = await state["memory"].conversations.find(user, conversation)
-        if known is None:
-            raise ChatError("unknown_conversation", "no such conversation")
-    body = MessagesBody(
-        [wire_message(message) for message in found],
-        found[0].id if found and found[0].parent else None,
-        [LiveRun(run.id, run.question.id, run.text) for run in live],
     )
     return json_response(body)
 

@@ -149,6 +149,12 @@ class Metrics:
             registry=to,
             buckets=BATCH_BUCKETS,
         )
+        self._replies_waiting = Gauge(
+            "tandem_replies_waiting", "Replies that wait to be stored.", registry=to
+        )
+        self._journal_failures = Counter(
+            "tandem_journal_failures", "Writes of the journal that failed.", registry=to
+        )
         Info("tandem_build", "What runs here.", registry=to).info(
             {"version": __version__, "python": platform.python_version()}
         )
@@ -204,6 +210,12 @@ class Metrics:
     def batch_written(self, messages: int) -> None:
         """One write held *messages*, whatever became of it."""
         self._batches.observe(messages)
+
+    def replies_waiting(self, replies: int) -> None:
+        self._replies_waiting.set(replies)
+
+    def journal_failed(self) -> None:
+        self._journal_failures.inc()
 
     async def watch_event_loop(self) -> None:
         """Measure the event loop's lag until cancelled, twice a second."""

@@ -20,6 +20,7 @@ from chat_server.reply_model import ReplyEnd, ReplyModel, ReplyText
 from chat_server.runs import Run
 from memory.context import Context, merge_context
 from memory.errors import StoreError
+from memory.journal_records import ReplyBegan
 from memory.recalled import Recall, Recalled
 from memory.short_term import Window
 
@@ -196,10 +197,24 @@ class Reply:
             stages.took("first_token", came - begun)
             await self._shown.wait()
             stages.took("delta_wait", time.perf_counter() - came)
+            self._follow()
         self._run.add(piece.text)
         self._deltas.add(piece.text)
         if first:
             stages.took("first_delta", time.perf_counter() - came)
+
+    def _follow(self) -> None:
+        """Have the journal keep what is shown from here on."""
+        question = self._run.question
+        began = ReplyBegan(
+            reply=self._run.reply,
+            user=question.user,
+            conversation=question.conversation,
+            question=question.id,
+            timestamp=time.time(),
+            model=self._ending.model,
+        )
+        self._desk.journal.follow(began, self._run)
 
     def _tell(self, failure: ChatError) -> None:
         """Say what went wrong; the reply goes on from memory if there is none of it yet."""

@@ -196,6 +196,10 @@ class Runs:
             return []
         return [run for run in lane.runs if run.question_stored.is_set()]
 
+    def answering(self, question: MessageId) -> bool:
+        """Whether a reply to *question* is being made, or waits its turn."""
+        return RunId(reply_id(question, 0)) in self._runs
+
     def __len__(self) -> int:
         return len(self._runs)
 

@@ -13,6 +13,7 @@ from chat_server.authentication import AdminGuard, Authenticator
 from chat_server.connections import Connections
 from chat_server.desk import Desk
 from chat_server.fanout import Fanout
+from chat_server.late_replies import LateReplies
 from chat_server.log_config import Pseudonyms
 from chat_server.metrics import Metrics
 from chat_server.offline_responder import OfflineResponder
@@ -27,6 +28,7 @@ from chat_server.state import State
 from chat_server.stores import (
     cancelled_at_end,
     open_embedder,
+    open_journal,
     open_long_term,
     open_memory,
     open_short_term,
@@ -61,14 +63,22 @@ async def open_services(
         background.start_soon(supervise, "event loop lag", metrics.watch_event_loop)
 
         memory = await open_memory(settings, long_term, short_term, embedder, stack)
+        runs, fanout = Runs(), Fanout()
+        journal = await open_journal(settings, metrics, stack)
+        late = LateReplies(memory, runs, fanout, journal, metrics)
+        late.take_over(journal.kept)
+        storing = await stack.enter_async_context(cancelled_at_end())
+        storing.start_soon(supervise, "late replies", late.run)
         model, fallback = open_model(settings)
         stack.push_async_callback(model.aclose)
         desk = Desk(
             memory=memory,
             model=model,
             fallback=fallback,
-            runs=Runs(),
-            fanout=Fanout(),
+            runs=runs,
+            fanout=fanout,
+            journal=journal,
+            late=late,
             metrics=metrics,
             system_prompt=settings.model.system_prompt,
             context_tokens=settings.recall.context_tokens,
@@ -89,8 +99,9 @@ async def open_services(
             memory=memory,
             limiter=limiter,
             turns=turns,
-            runs=desk.runs,
-            fanout=desk.fanout,
+            runs=runs,
+            late=late,
+            fanout=fanout,
             connections=Connections(metrics),
             readiness=readiness,
             metrics=metrics,

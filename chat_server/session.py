@@ -229,6 +229,8 @@ class ChatSession:
     async def _is_over(self, user: UserId, run: str) -> bool:
         """Whether the reply *run* is stored; the store is not asked for what it cannot have."""
         memory = self._state["memory"]
+        if self._state["late"].is_waiting(user, MessageId(run)):
+            return True
         return is_reply_id(run) and bool(await memory.long_term.by_ids(user, [MessageId(run)]))
 
     async def _keep_in_touch(self) -> None:

@@ -7,6 +7,7 @@ from typing import TypedDict
 from chat_server.authentication import AdminGuard, Authenticator
 from chat_server.connections import Connections
 from chat_server.fanout import Fanout
+from chat_server.late_replies import LateReplies
 from chat_server.metrics import Metrics
 from chat_server.rate_limit import RateLimiter
 from chat_server.readiness import Readiness
@@ -27,6 +28,7 @@ class State(TypedDict):
     limiter: RateLimiter
     turns: Turns
     runs: Runs
+    late: LateReplies
     fanout: Fanout
     connections: Connections
     readiness: Readiness

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
-from anyio import create_task_group
+from anyio import create_task_group, to_thread
 from anyio.abc import TaskGroup
 
 from chat_server.metrics import Metrics
@@ -20,6 +21,7 @@ from memory.dual_memory import DualMemory
 from memory.embedding import Embedder
 from memory.errors import ChildFailed
 from memory.hot import open_hot_memories
+from memory.journal import Journal
 from memory.onnx_embedder import OnnxEmbedder
 from memory.placement import make_placement
 from memory.redis import RedisShortTermMemory
@@ -131,6 +133,16 @@ async def open_short_term(
     stack.push_async_callback(short_term.aclose)
     breaker = ShortTermBreaker(short_term, on_failure=metrics.short_term_degraded)
     return breaker, part("redis", child, breaker.ping, essential=False)
+
+
+async def open_journal(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Journal:
+    """The journal in the data folder, with what the last process left in it."""
+    journal = await to_thread.run_sync(
+        partial(Journal.open, settings.data_dir / "journal", on_failure=metrics.journal_failed)
+    )
+    writing = await stack.enter_async_context(cancelled_at_end())
+    writing.start_soon(supervise, "journal", journal.run)
+    return journal
 
 
 async def open_memory(

@@ -120,6 +120,7 @@ class Turns:
         user = identity.user
         conversation = ConversationId(send.conversation or conversation_id(user, send.id))
         async with self._runs.lane(user, conversation) as lane:
+            await self._desk.late.store_waiting(lane, user, conversation)
             if await self._answer_again(send, user, conversation, lane, answer):
                 return
             self._runs.check_room(lane)
@@ -192,7 +193,10 @@ class Turns:
         return True
 
     async def _is_answered(self, user: UserId, question: MessageId) -> bool:
-        return bool(await self._memory.long_term.by_ids(user, [reply_id(question, 0)]))
+        reply = reply_id(question, 0)
+        if self._desk.late.is_waiting(user, reply):
+            return True
+        return bool(await self._memory.long_term.by_ids(user, [reply]))
 
     async def _commit(
         self, run: Run, vector: Vector, placed: Placed

@@ -6,7 +6,8 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from chat_server import finish
+from chat_server import finish, late_replies
+from memory import open_replies
 from memory.errors import StoreUnavailable
 from memory.messages import ConversationId, Message, MessageId
 from tests.chat_server.twin_world import TwinWorld, twin_world
@@ -53,7 +54,7 @@ async def test_after_the_end_the_conversation_is_told_with_its_new_time() -> Non
 async def test_a_store_that_comes_back_in_time_has_the_reply(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(finish, "COMMIT_RETRY_S", 0.001)
+    monkeypatch.setattr(late_replies, "FIRST_PAUSE_S", 0.001)
     async with twin_world() as world:
         run = await accepted_and_waiting(world)
         for _ in range(3):
@@ -61,16 +62,17 @@ async def test_a_store_that_comes_back_in_time_has_the_reply(
         with capture_logs() as logs:
             let_it_speak(world)
             done = await world.done(run)
-        assert "stored" not in done
-        assert [entry["event"] for entry in logs].count("reply.not_stored_yet") == 3
+        assert not {"stored", "kept"} & set(done)
+        assert "reply.not_stored_yet" in [entry["event"] for entry in logs]
         assert len(await world.stored("talk")) == 2
+        assert world.desk.journal.kept == ()
 
 
-async def test_a_store_that_stays_away_is_told_and_the_text_is_shown_all_the_same(
+async def test_a_store_that_stays_away_is_told_and_nothing_is_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(finish, "COMMIT_WITHIN_S", 0.02)
-    monkeypatch.setattr(finish, "COMMIT_RETRY_S", 0.001)
+    monkeypatch.setattr(finish, "STORE_WITHIN_S", 0.02)
+    monkeypatch.setattr(late_replies, "FIRST_PAUSE_S", 0.001)
     async with twin_world() as world:
         run = await accepted_and_waiting(world)
         world.long_term.away = True
@@ -78,13 +80,37 @@ async def test_a_store_that_stays_away_is_told_and_the_text_is_shown_all_the_sam
             let_it_speak(world)
             done = await world.done(run)
             await world.desk.runs.wait_idle()
-        assert done["stored"] is False
+        assert (done["stored"], done["kept"]) == (False, True)
+        assert "error" not in done
         assert done["message"]["text"] == "Well, hello."
-        assert done["error"]["code"] == "not_stored"
-        assert "reply.not_stored" in [entry["event"] for entry in logs]
         assert not any("hello" in str(entry).lower() for entry in logs)
+        assert [message.text for message in world.desk.journal.kept] == ["Well, hello."]
         world.long_term.away = False
-        assert len(await world.stored("talk")) == 1
+        created = await world.until(
+            lambda frame: frame["type"] == "message.created" and frame["message"]["id"] == run
+        )
+        assert created["message"]["text"] == "Well, hello."
+        assert created["message"]["parent"] == done["message"]["reply_to"]
+        assert await world.stored("talk") == [
+            ("user", "Hello?", "completed"),
+            ("assistant", "Well, hello.", "completed"),
+        ]
+        assert world.desk.journal.kept == ()
+
+
+async def test_what_can_be_neither_stored_nor_kept_is_told_as_such(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(finish, "STORE_WITHIN_S", 0.02)
+    monkeypatch.setattr(open_replies, "MAX_KEPT_CHARS", 3)
+    async with twin_world() as world:
+        run = await accepted_and_waiting(world)
+        world.long_term.away = True
+        let_it_speak(world)
+        done = await world.done(run)
+        assert done["stored"] is False
+        assert "kept" not in done
+        assert done["error"]["code"] == "not_stored"
 
 
 async def test_a_reply_that_another_server_stored_first_is_the_one_that_holds() -> None:

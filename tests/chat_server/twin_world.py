@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from secrets import token_hex
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import anyio
@@ -15,6 +17,7 @@ from chat_server.desk import Desk
 from chat_server.errors import ModelFailed
 from chat_server.events import ServerEvent
 from chat_server.fanout import Fanout
+from chat_server.late_replies import LateReplies
 from chat_server.log_config import Pseudonyms
 from chat_server.metrics import Metrics
 from chat_server.offline_responder import OfflineResponder
@@ -30,6 +33,7 @@ from memory.hot import open_hot_memories
 from memory.in_process_embedder import InProcessEmbedder
 from memory.in_process_long_term import InProcessLongTermMemory
 from memory.in_process_short_term import InProcessShortTermMemory
+from memory.journal import Journal
 from memory.messages import UserId
 from memory.short_term import ShortTermPolicy
 
@@ -133,31 +137,55 @@ class TwinWorld:
 
 
 @asynccontextmanager
-async def twin_world(policy: ShortTermPolicy | None = None) -> AsyncIterator[TwinWorld]:
-    """Everything open, on twins; what still runs at the end is cancelled."""
-    long_term, embedder = InProcessLongTermMemory(), InProcessEmbedder()
+async def temporary_folder() -> AsyncIterator[Path]:
+    """A folder that is gone at the end, after all tasks that write to it."""
+    with TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+@asynccontextmanager
+async def twin_world(
+    policy: ShortTermPolicy | None = None,
+    *,
+    long_term: InProcessLongTermMemory | None = None,
+    journal_folder: Path | None = None,
+) -> AsyncIterator[TwinWorld]:
+    """Everything open, on twins; what still runs at the end is cancelled.
+
+    What another world left can be given: its store, its journal.
+    """
+    long_term, embedder = long_term or InProcessLongTermMemory(), InProcessEmbedder()
     policy = policy or ShortTermPolicy(user_limit=1000)
     short_term = InProcessShortTermMemory(policy)
     model = ScriptedModel()
     async with (
+        temporary_folder() as folder,
         open_hot_memories(long_term, hot_messages=100, hot_bytes=10_000_000) as hot,
         anyio.create_task_group() as tasks,
     ):
         memory = DualMemory(
             long_term, short_term, embedder, hot, window_messages=policy.window_messages
         )
+        metrics, runs, fanout = Metrics(Pseudonyms()), Runs(), Fanout()
+        journal = Journal.open(journal_folder or folder)
+        late = LateReplies(memory, runs, fanout, journal, metrics)
+        late.take_over(journal.kept)
         desk = Desk(
             memory=memory,
             model=model,
             fallback=OfflineResponder("unreachable"),
-            runs=Runs(),
-            fanout=Fanout(),
-            metrics=Metrics(Pseudonyms()),
+            runs=runs,
+            fanout=fanout,
+            journal=journal,
+            late=late,
+            metrics=metrics,
             system_prompt="Be brief.",
             context_tokens=3000,
             max_results=5,
         )
         turns = Turns(desk, RateLimiter(short_term, policy), tasks=tasks, max_text_bytes=12_000)
+        tasks.start_soon(journal.run)
+        tasks.start_soon(late.run)
         world = TwinWorld(desk, turns, long_term, short_term, model)
         with desk.fanout.subscribed(world.user, world.outbox):
             yield world
