@@ -6,28 +6,27 @@ import random
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, Literal
 
-import anyio
-import anyio.to_thread
 import httpx
 import msgspec
 
-from tests.chaos.chatter import Chatter
-from tests.chaos.history import Finding, check
-from tests.chaos.logbook import Accepted, Done, Logbook, read_logs, write_store
-from tests.chaos.store_files import read_files
-from tests.chaos.world import World, link_model, model_environment, set_mode, stub_model
+from tests.chaos.chroma_child import set_sync_threshold
+from tests.chaos.history import Finding
+from tests.chaos.logbook import Accepted
+from tests.chaos.scene import BACK_WITHIN_S, TOKEN_MS, Scene, Stage
+from tests.chaos.world import set_mode, wait_until
 
 Victim = Literal["chroma", "server", "everything"]
 
-BACK_WITHIN_S: Final = 60.0
-"""When the service is not back by then, the loop ends; what is promised is less."""
-LATE_WITHIN_S: Final = 30.0
-"""What finished replies may take to be stored that the store would not take before."""
-QUIET_S: Final = 1.0
+WHOLE: Final[tuple[Victim, Victim]] = ("server", "everything")
+"""The server alone, whose children then end by their own rule; or all of them at once."""
+USERS: Final = 8
+PER_SECOND: Final = 50.0
+SYNC_THRESHOLD: Final = 100
+"""The index is written each so many records, ten times as often as by default: many a kill
+meets it half written."""
 CALM_S: Final = (0.1, 1.2)
 """Between the return of the service and the next kill."""
 AGAIN: Final = 0.1
@@ -35,13 +34,13 @@ AGAIN: Final = 0.1
 
 
 class Kill(msgspec.Struct, frozen=True, kw_only=True):
-    """One kill: seconds until a message that was sent afterwards was accepted, and until
-    ``/readyz`` said so; ``None`` for a kill into a recovery, which is not waited for.
+    """One kill: seconds until a message that was sent afterwards was accepted, and until the
+    server said that it is ready; ``None`` for what was not waited for.
     """
 
     victim: Victim
-    accepted_s: float | None
-    ready_s: float | None
+    accepted_s: float | None = None
+    ready_s: float | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,172 +52,85 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     records: int
     took_s: float
     findings: list[Finding]
-    trouble: str = ""
 
 
 class KillLoop:
-    """Users who talk, a killer, and the books of both, in *folder*."""
+    """The killer, half of whose victims are the Chroma child, and half the whole server."""
 
-    def __init__(self, folder: Path, model_folder: Path, *, seed: int) -> None:
-        self._folder = folder
-        self._model_folder = model_folder
+    def __init__(self, kills: int, *, seed: int) -> None:
+        self._number = kills
         self._seed = seed
         self._random = random.Random(seed)
-        self._back = anyio.Event()
-        self._killed_at = 0.0
-        self._accepted_at = 0.0
         self._kills: list[Kill] = []
 
-    def run(self, *, kills: int, users: int, per_second: float) -> Outcome:
-        """Kill so often while *users* say *per_second* messages in sum; then hold the books
-        against the store.
-        """
+    def run(self, folder: Path, model_folder: Path) -> Outcome:
+        """Kill while users talk; then compare the books."""
         began = time.monotonic()
-        logs = self._folder / "logs"
-        logs.mkdir(parents=True)
-        data_dir = self._folder / "data"
-        link_model(data_dir, self._model_folder)
-        with ExitStack() as stack:
-            model = stack.enter_context(stub_model(tokens=12, token_ms=15))
-            world = World(data_dir, model_environment(model), output=self._folder / "server.log")
-            stack.callback(world.end)
-            world.start()
-            chatters = self._chatters(world, logs, stack, users, users / per_second)
-            trouble = anyio.run(self._talk_and_kill, world, chatters, model, kills)
-            settle(world, logs)
-            if not trouble:
-                anyio.run(self._read_again, chatters)
-            world.end()
-            records = read_files(data_dir)
-        write_store(self._folder / "store.ndjson", records)
-        entries = read_logs(logs.glob("*.ndjson"))
+        scene = Scene(folder, model_folder, seed=self._seed, users=USERS, per_second=PER_SECOND)
+        books = scene.play(self._kill_all)
         return Outcome(
             seed=self._seed,
             kills=self._kills,
-            accepted=sum(isinstance(entry, Accepted) for entry in entries),
-            records=len(records),
+            accepted=sum(isinstance(entry, Accepted) for entry in books.entries),
+            records=len(books.records),
             took_s=round(time.monotonic() - began, 1),
-            findings=check(entries, records),
-            trouble=trouble,
+            findings=books.findings,
         )
 
-    def _chatters(
-        self, world: World, logs: Path, stack: ExitStack, users: int, pace_s: float
-    ) -> list[Chatter]:
-        chatters = []
-        for seed, (user, token) in enumerate(world.tokens(users), 1000 * self._seed):
-            log = Logbook(stack.enter_context((logs / f"{user}.ndjson").open("wb")), user)
-            chatters.append(
-                Chatter(world.url, token, log, pace_s=pace_s, seed=seed, on_accepted=self._accepted)
-            )
-        return chatters
-
-    def _accepted(self, sent_at: float, accepted_at: float) -> None:
-        if sent_at > self._killed_at and not self._back.is_set():
-            self._accepted_at = accepted_at
-            self._back.set()
-
-    async def _talk_and_kill(
-        self, world: World, chatters: list[Chatter], model: str, kills: int
-    ) -> str:
-        async with anyio.create_task_group() as tasks:
-            for chatter in chatters:
-                tasks.start_soon(chatter.run)
-            try:
-                await self._kill_all(world, model, kills)
-            except Exception as fault:  # noqa: BLE001  # told in the outcome
-                tasks.cancel_scope.cancel()
-                return f"{type(fault).__name__}: {fault}"[-3000:]
-            for chatter in chatters:
-                chatter.stop()
-        return ""
-
-    async def _kill_all(self, world: World, model: str, kills: int) -> None:
-        await self._until_back()
-        for number in range(kills):
-            await anyio.sleep(self._random.uniform(*CALM_S))
-            victim: Victim = "chroma"
+    def _kill_all(self, stage: Stage) -> None:
+        set_sync_threshold(stage, SYNC_THRESHOLD)
+        for number in range(self._number):
+            stage.wait_accepted(time.monotonic())
+            time.sleep(self._random.uniform(*CALM_S))
             if number % 2:
-                victim = self._random.choice(("server", "everything"))
-            await self._kill(world, victim)
-            if victim == "chroma" and self._random.random() < AGAIN and number + 1 < kills:
-                await anyio.sleep(self._random.uniform(0.0, 0.5))
-                self._kills.append(Kill(victim=victim, accepted_s=None, ready_s=None))
-                continue
-            ready_s = await self._ready(world)
-            await self._until_back()
-            self._kills.append(
-                Kill(
-                    victim=victim,
-                    accepted_s=round(self._accepted_at - self._killed_at, 3),
-                    ready_s=round(ready_s, 3),
-                )
-            )
-            self._tell(kills)
+                self._kills.append(self._kill_server(stage))
+            else:
+                self._kills.append(self._kill_chroma(stage))
+            tell(self._kills, self._number)
             if number % 10 == 0:
-                await anyio.to_thread.run_sync(
-                    lambda: set_mode(model, tokens=self._random.choice((3, 12, 60)), token_ms=15)
-                )
+                set_mode(stage.model, tokens=self._random.choice((3, 12, 60)), token_ms=TOKEN_MS)
 
-    async def _kill(self, world: World, victim: Victim) -> None:
-        self._back = anyio.Event()
-        self._killed_at = time.monotonic()
-        if victim == "chroma":
-            world.kill_chroma()
-            return
+    def _kill_chroma(self, stage: Stage) -> Kill:
+        killed_at = time.monotonic()
+        stage.world.kill_chroma()
+        if self._random.random() < AGAIN:
+            time.sleep(self._random.uniform(0.0, 0.5))
+            return Kill(victim="chroma")
+        return Kill(victim="chroma", accepted_s=round(stage.wait_accepted(killed_at), 3))
 
-        def kill_and_start() -> None:
-            world.kill_server(children=victim == "everything")
-            world.start(ready=False)
-
-        await anyio.to_thread.run_sync(kill_and_start)
-
-    async def _ready(self, world: World) -> float:
-        """Seconds from the kill until the server says that it is ready."""
-        await anyio.sleep(0.02)
-        async with httpx.AsyncClient(timeout=2) as http:
-            with anyio.fail_after(BACK_WITHIN_S):
-                while True:
-                    try:
-                        answer = await http.get(f"{world.url}/readyz")
-                    except httpx.HTTPError:
-                        answer = None
-                    if answer is not None and answer.status_code == httpx.codes.OK:
-                        return time.monotonic() - self._killed_at
-                    await anyio.sleep(0.05)
-
-    async def _until_back(self) -> None:
-        with anyio.fail_after(BACK_WITHIN_S):
-            await self._back.wait()
-
-    def _tell(self, kills: int) -> None:
-        last = self._kills[-1]
-        if sys.stderr.isatty() or len(self._kills) % 10 == 0:
-            sys.stderr.write(
-                f"\r  kill {len(self._kills)} of {kills}: {last.victim}, "
-                f"accepting again after {last.accepted_s} s      "
-            )
-            sys.stderr.flush()
-
-    @staticmethod
-    async def _read_again(chatters: list[Chatter]) -> None:
-        for chatter in chatters:
-            await chatter.read_again()
+    def _kill_server(self, stage: Stage) -> Kill:
+        victim = self._random.choice(WHOLE)
+        killed_at = time.monotonic()
+        stage.world.kill_server(children=victim == "everything")
+        stage.world.start(ready=False)
+        ready_s = wait_ready(stage.world.url, killed_at)
+        accepted_s = stage.wait_accepted(killed_at)
+        return Kill(victim=victim, accepted_s=round(accepted_s, 3), ready_s=round(ready_s, 3))
 
 
-def settle(world: World, logs: Path) -> None:
-    """Wait until the replies are stored that were shown and had to wait, and nothing comes any
-    more; for ``LATE_WITHIN_S`` at most.
-    """
-    done = {e.run for e in read_logs(logs.glob("*.ndjson")) if isinstance(e, Done)}
-    deadline = time.monotonic() + LATE_WITHIN_S
-    before = -1
-    while time.monotonic() < deadline:
-        ids = {record.id for record in read_files(world.data_dir)}
-        if done <= ids and len(ids) == before:
-            return
-        before = len(ids)
-        time.sleep(QUIET_S)
+def wait_ready(url: str, since: float) -> float:
+    """Seconds from *since* until the server says that it is ready."""
+
+    def ready() -> bool:
+        try:
+            return httpx.get(f"{url}/readyz", timeout=2).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+    wait_until(ready, BACK_WITHIN_S, "the server did not become ready")
+    return time.monotonic() - since
+
+
+def tell(kills: list[Kill], number: int) -> None:
+    """Write where the loop is."""
+    if sys.stderr.isatty() or len(kills) % 10 == 0:
+        last = kills[-1]
+        end = "" if sys.stderr.isatty() else "\n"
+        sys.stderr.write(
+            f"\r  kill {len(kills)} of {number}: {last.victim}, "
+            f"accepting again after {last.accepted_s} s      {end}"
+        )
+        sys.stderr.flush()
 
 
 def median_and_most(values: list[float]) -> str:
@@ -237,11 +149,9 @@ def summary(outcome: Outcome, write: Callable[[str], object]) -> None:
     )
     victims: tuple[Victim, ...] = ("chroma", "server", "everything")
     for victim in victims:
-        of = [kill for kill in outcome.kills if kill.victim == victim and kill.accepted_s]
+        of = [kill for kill in outcome.kills if kill.victim == victim]
         accepted = median_and_most([kill.accepted_s for kill in of if kill.accepted_s])
         ready = median_and_most([kill.ready_s for kill in of if kill.ready_s])
         write(f"  {victim:<10} {len(of):>4}  accepting again: {accepted}; ready: {ready}\n")
     for finding in outcome.findings[:40]:
         write(f"  BROKEN {finding.kind}: {finding.subject}: {finding.detail}\n")
-    if outcome.trouble:
-        write(f"  ENDED EARLY {outcome.trouble}\n")

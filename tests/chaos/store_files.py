@@ -19,36 +19,22 @@ RECORDS: Final = """
         AND k.key = 'kind' AND k.str_value = 'messages'
     JOIN embedding_metadata m ON m.id = e.id
 """
-UNAPPLIED: Final = """
-    SELECT count(*) FROM embeddings_queue q
-    JOIN segments s ON q.topic LIKE '%' || s.collection AND s.scope = 'METADATA'
-    LEFT JOIN max_seq_id x ON x.segment_id = s.id
-    WHERE q.seq_id > coalesce(x.seq_id, 0)
-"""
 LOCKED_S: Final = 30.0
 
 
 def read_files(data_dir: Path) -> list[StoredMessage]:
-    """All messages of all users; each row of the database is a record, copies too."""
-    with closing(_open(data_dir)) as connection:
+    """All messages of all users in the private Chroma of *data_dir*."""
+    return read_records(data_dir / "chroma" / "chroma.sqlite3")
+
+
+def read_records(database: Path) -> list[StoredMessage]:
+    """All messages in *database*; each row is a record, copies too."""
+    uri = f"file:{database}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True, timeout=LOCKED_S)) as connection:
         rows: dict[tuple[int, str], dict[str, object]] = defaultdict(dict)
         for row, record_id, key, value in connection.execute(RECORDS):
             rows[row, record_id][key] = value
     return [_message(record_id, fields) for (_, record_id), fields in rows.items()]
-
-
-def unapplied(data_dir: Path) -> int:
-    """Records of Chroma's log that its tables do not hold yet: after a crash, until the
-    collection is opened.
-    """
-    with closing(_open(data_dir)) as connection:
-        (rows,) = connection.execute(UNAPPLIED).fetchone()
-    return int(rows)
-
-
-def _open(data_dir: Path) -> sqlite3.Connection:
-    file = data_dir / "chroma" / "chroma.sqlite3"
-    return sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=LOCKED_S)
 
 
 def _message(record_id: str, fields: Mapping[str, object]) -> StoredMessage:

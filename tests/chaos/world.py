@@ -72,6 +72,12 @@ class World:
                 with self._output.open("a") as file:
                     file.writelines(self.server.output)
 
+    def abandon(self) -> None:
+        """End the server whatever state it is in: it is killed, if it runs still."""
+        if self._running is not None and self.server.process.poll() is None:
+            self.kill_server(children=True)
+        self.end()
+
     def kill_chroma(self, number: signal.Signals = signal.SIGKILL) -> int:
         """Kill the Chroma child that runs now; its process id."""
         pid = self.server.child_pid("chroma")
