@@ -15,13 +15,12 @@ from chat_server.transfer_lines import MAX_LINE_BYTES, BadLine, Line, NumberedLi
 from chat_server.transfer_places import Places
 from memory.conversations import title_of
 from memory.dual_memory import DualMemory
-from memory.errors import EmbeddingFailed, StoreError
+from memory.errors import StoreError
 from memory.messages import (
     Appended,
     Conversation,
     ConversationId,
     Message,
-    MessageId,
     UserId,
 )
 
@@ -139,11 +138,7 @@ class Import:
     # Storing
 
     async def _store(self, new: Sequence[New]) -> None:
-        messages = [each.message for each in new]
-        try:
-            outcomes = await insist(partial(self._record, messages))
-        except EmbeddingFailed:
-            outcomes = await self._record_singly(messages)
+        outcomes = await insist(partial(self._record, [each.message for each in new]))
         for each, outcome in zip(new, outcomes, strict=True):
             if isinstance(outcome, Appended):
                 self.counts.stored += 1
@@ -159,24 +154,6 @@ class Import:
             if isinstance(outcome, StoreError) and passing(outcome):
                 raise outcome
             outcomes.append(told(outcome) if isinstance(outcome, StoreError) else outcome)
-        return outcomes
-
-    async def _record_singly(self, messages: Sequence[Message]) -> list[Appended | ChatError]:
-        """Find the text that has no vector, so that the others are stored; not those that follow
-        it, for every parent of a stored message is stored.
-        """
-        outcomes: list[Appended | ChatError] = []
-        missing: set[MessageId | None] = set()
-        for message in messages:
-            if message.parent in missing:
-                missing.add(message.id)
-                outcomes.append(BadLine("unknown_parent", "its parent was not stored"))
-                continue
-            try:
-                outcomes += await insist(partial(self._record, [message]))
-            except EmbeddingFailed as fault:
-                missing.add(message.id)
-                outcomes.append(told(fault))
         return outcomes
 
     async def _list(self, conversations: Sequence[Conversation]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 
 from memory.errors import StoreError, UserBeingErased
 from memory.long_term import ConversationPage, LongTermMemory, StoredPage, TreePage
@@ -131,11 +131,27 @@ class GuardedLongTermMemory:
     async def forget_user(self, user: UserId) -> None:
         await self._inner.forget_user(user)
 
+    async def unembedded(
+        self, *, limit: int, without: Set[MessageId] = frozenset()
+    ) -> list[Message]:
+        found = await self._inner.unembedded(limit=limit, without=without)
+        return [message for message in found if self._is_shown(message)]
+
+    async def fill(self, messages: Sequence[Message], vectors: Vectors) -> list[MessageId]:
+        shown = [row for row, message in enumerate(messages) if self._is_shown(message)]
+        return await self._inner.fill([messages[row] for row in shown], vectors[shown])
+
+    def watch_unembedded(self, note: Callable[[Message], None]) -> None:
+        self._inner.watch_unembedded(note)
+
     async def ping(self) -> None:
         await self._inner.ping()
 
     async def usage(self) -> dict[str, int]:
         return await self._inner.usage()
+
+    def _is_shown(self, message: Message) -> bool:
+        return message.user not in self._users and message.id not in self._messages
 
     def _seen(self, user: UserId, found: Sequence[Message]) -> list[Message]:
         if user in self._users:

@@ -238,7 +238,7 @@ async def test_what_the_store_refuses_is_told_and_later_lines_do_not_follow_it(
     assert world.wrong == [(1, "not_stored"), (2, "unknown_parent")]
 
 
-async def test_a_text_without_a_vector_keeps_only_itself_and_what_follows_it_out(
+async def test_a_text_without_a_vector_is_stored_and_gets_it_later(
     world: TransferWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     embed = world.embedder.embed
@@ -249,16 +249,13 @@ async def test_a_text_without_a_vector_keeps_only_itself_and_what_follows_it_out
         return await embed(texts)
 
     monkeypatch.setattr(world.embedder, "embed", fails)
-    content = [
-        line(1),
-        line(2, text="odd"),
-        line(3, parent="l2"),
-        line(4, parent="l1"),
-        line(5, parent="l3"),
-    ]
-    counts = await world.import_(content)
-    assert world.wrong == [(2, "not_stored"), (3, "unknown_parent"), (5, "unknown_parent")]
-    assert (counts.stored, await world.texts("c")) == (2, ["text 1", "text 4"])
+    counts = await world.import_([line(1), line(2, text="odd"), line(3, parent="l2")])
+    assert (counts.stored, counts.errors, world.wrong) == (3, 0, [])
+    assert world.memory.backfill.left == 1
+    nothing = await world.memory.embed("odd")
+    found = await world.memory.recall(ANN, "odd", nothing, limit=3)
+    assert "odd" in [it.text for it in found.items]
+    assert found.partial
 
 
 async def test_an_id_of_a_stored_message_is_that_message(world: TransferWorld) -> None:
