@@ -44,6 +44,7 @@ from memory.records import (
     stored_conversation,
     stored_message,
 )
+from memory.store_gate import StoreGate
 from memory.surroundings import ALONE, Surroundings
 
 REPLY_PATIENCE_S: Final = 0.05
@@ -83,12 +84,11 @@ class ChromaLongTermMemory:
             fingerprint=fingerprint,
             dimension=dimension,
         )
+        gate = surroundings.gate or StoreGate()
         self._client = ChromaClient(
-            address,
-            timeout_s=timeout_s,
-            gate=surroundings.gate,
-            on_damage=surroundings.on_damage,
+            address, timeout_s=timeout_s, gate=gate, on_damage=surroundings.on_damage
         )
+        self._before_write = surroundings.before_write
         self._collections = ChromaCollections(
             self._client, first=self._directory, incomplete=surroundings.incomplete
         )
@@ -105,10 +105,13 @@ class ChromaLongTermMemory:
         self._erasure = ChromaErasure(self._client, dimension=dimension)
         self._eras = Eras()
         self._appends: GroupCommit[Shelf, Stamped[Append], Appended] = GroupCommit(
-            self._eras.checked(appends.write), sender_of=_user_of, on_batch=surroundings.on_batch
+            self._eras.checked(appends.write),
+            sender_of=_user_of,
+            on_batch=surroundings.on_batch,
+            gate=gate.batch,
         )
         self._saves: GroupCommit[str, Stamped[Conversation], None] = GroupCommit(
-            self._eras.checked(self._save), sender_of=_user_of
+            self._eras.checked(self._save), sender_of=_user_of, gate=gate.batch
         )
 
     @property
@@ -132,6 +135,7 @@ class ChromaLongTermMemory:
 
     async def append(self, message: Message, vector: Vector) -> Appended:
         self._check(vector)
+        self._before_write()
         shelf = self._placement.shelf(message.user)
         patience_s = REPLY_PATIENCE_S if message.role == "assistant" else 0.0
         append = self._eras.stamped(message.user, Append(message, vector))
@@ -144,6 +148,7 @@ class ChromaLongTermMemory:
         if not messages:
             return []
         self._check(vectors[0])
+        self._before_write()
         shelf = self._placement.shelf(messages[0].user)
         appends = [Append(*pair) for pair in zip(messages, vectors, strict=True)]
         stamped = [self._eras.stamped(messages[0].user, append) for append in appends]
@@ -216,6 +221,7 @@ class ChromaLongTermMemory:
         return stored_conversation(user, rows[0].id, rows[0].metadata) if rows else None
 
     async def save_conversation(self, conversation: Conversation) -> None:
+        self._before_write()
         stamped = self._eras.stamped(conversation.user, conversation)
         await self._saves.submit(self._directory.name, stamped)
 

@@ -16,12 +16,14 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
 
     ``shared``: other processes write to the same Chroma. ``on_batch`` is told how many messages a
     batch holds. ``incomplete`` says of a collection's name whether its index is being rebuilt.
-    ``gate`` and ``on_damage``: as of :class:`memory.chroma_client.ChromaClient`.
+    ``gate`` and ``on_damage``: as of :class:`memory.chroma_client.ChromaClient`. ``before_write``
+    raises ``StoreUnavailable`` where nothing should be written now.
     """
 
     shared: bool = False
     on_batch: Callable[[int], None] = lambda _messages: None
     incomplete: Callable[[str], bool] = lambda _name: False
+    before_write: Callable[[], None] = lambda: None
     gate: StoreGate | None = None
     on_damage: Report = lambda _collection, _damage: None
 
