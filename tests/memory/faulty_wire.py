@@ -17,12 +17,15 @@ Fault = Literal[
 
 
 class FaultyWire:
-    """Passes HTTP requests on to *server*; those whose path ends with ``path`` meet ``fault``."""
+    """Passes HTTP requests on to *server*; those whose path ends with ``path`` meet ``fault``,
+    after the first ``spared`` of them.
+    """
 
     def __init__(self, server: str) -> None:
         self.url = ""
         self.path = "/add"
         self.fault: Fault | None = None
+        self.spared = 0
         self.met = 0
         self._server = httpx.AsyncClient(base_url=server, timeout=30, trust_env=False)
 
@@ -54,6 +57,9 @@ class FaultyWire:
     async def _answer(self, stream: SocketStream, method: str, path: str, body: bytes) -> bool:
         """Whether the connection goes on."""
         fault = self.fault if path.endswith(self.path) else None
+        if fault is not None and self.spared:
+            self.spared -= 1
+            fault = None
         self.met += fault is not None
         if fault == "request cut":
             return False

@@ -12,6 +12,7 @@ from memory.chroma import ChromaLongTermMemory
 from memory.chroma_client import ChromaClient
 from memory.chroma_process import ChromaProcess
 from memory.errors import CorruptRecord, StoreUnavailable
+from memory.messages import UserId
 from memory.placement import PerUser, Placement, Sharded
 from memory.records import message_record
 from tests.contracts.long_term import LongTermContract
@@ -103,10 +104,11 @@ async def test_users_are_not_looked_for_where_another_layout_has_not_put_them(
                 await memory.latest(message.user, TEA, limit=1)
 
 
+@pytest.mark.parametrize("name", ["plain", "Ann@example.org", "name hashed " * 25, "12"])
 async def test_a_users_own_collection_is_checked_for_its_owner(
-    chroma: ChromaProcess, vendor: ChromaClient
+    chroma: ChromaProcess, vendor: ChromaClient, name: str
 ) -> None:
-    placement, user = PerUser("owner_"), somebody()
+    placement, user = PerUser("owner_"), UserId(name)
     async with opened(chroma.url, placement) as memory:
         await store(memory, [said(user)])
     collection = await raw(vendor, placement.shelf(user).name)
