@@ -155,6 +155,16 @@ class Metrics:
         self._journal_failures = Counter(
             "tandem_journal_failures", "Writes of the journal that failed.", registry=to
         )
+        self._healings = Counter(
+            "tandem_store_healings",
+            "Collections of Chroma whose vectors had to be made anew.",
+            registry=to,
+        )
+        self._healing_remaining = Gauge(
+            "tandem_store_healing_remaining",
+            "Records that still have no vector because of that.",
+            registry=to,
+        )
         Info("tandem_build", "What runs here.", registry=to).info(
             {"version": __version__, "python": platform.python_version()}
         )
@@ -216,6 +226,14 @@ class Metrics:
 
     def journal_failed(self) -> None:
         self._journal_failures.inc()
+
+    def healing_began(self, collections: int) -> None:
+        """The vectors of so many *collections* are being made anew."""
+        self._healings.inc(collections)
+
+    def watch_healing(self, remaining: Callable[[], int]) -> None:
+        """Ask *remaining* for the records that are still to be healed, at each scrape."""
+        self._healing_remaining.set_function(remaining)
 
     async def watch_event_loop(self) -> None:
         """Measure the event loop's lag until cancelled, twice a second."""

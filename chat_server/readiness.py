@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -45,6 +45,8 @@ class Part:
     since: float = field(default_factory=time.monotonic)
     told: str = ""
     """The reason that the log has."""
+    healing: Callable[[], Mapping[str, int] | None] = lambda: None
+    """How far it is with mending itself, which costs nobody anything but time; ``None``: sound."""
 
 
 @dataclass(slots=True)
@@ -69,12 +71,18 @@ class Readiness:
             "ready": self.ready,
             "draining": self.draining,
             "parts": {
-                part.name: {"state": part.state, "reason": part.reason}
-                if part.reason and reasons
-                else {"state": part.state}
-                for part in self.parts
+                part.name: self._described(part, reasons=reasons) for part in self.parts
             },
         }
+
+    @staticmethod
+    def _described(part: Part, *, reasons: bool) -> dict[str, object]:
+        described: dict[str, object] = {"state": part.state}
+        if part.reason and reasons:
+            described["reason"] = part.reason
+        if healing := part.healing():
+            described["healing"] = healing
+        return described
 
     async def watch(self, part: Part) -> None:
         """Ask *part* for ever: often until it answers, every ``CHECK_EVERY_S`` then."""

@@ -54,7 +54,7 @@ async def open_services(
     async with AsyncExitStack() as stack:
         embedder = open_embedder(settings)
         stack.push_async_callback(embedder.aclose)
-        long_term, chroma = await open_long_term(settings, embedder, metrics, stack)
+        long_term, chroma, keeper = await open_long_term(settings, embedder, metrics, stack)
         short_term, redis = await open_short_term(settings, metrics, stack)
         readiness = Readiness([chroma, redis])
         background = await stack.enter_async_context(cancelled_at_end())
@@ -63,6 +63,8 @@ async def open_services(
         background.start_soon(supervise, "event loop lag", metrics.watch_event_loop)
 
         memory = await open_memory(settings, long_term, short_term, embedder, stack)
+        if keeper is not None:
+            keeper.on_healed(lambda _collection: memory.hot.forget_all())
         runs, fanout = Runs(), Fanout()
         journal = await open_journal(settings, metrics, stack)
         late = LateReplies(memory, runs, fanout, journal, metrics)

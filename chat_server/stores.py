@@ -9,6 +9,7 @@ from pathlib import Path
 
 from anyio import create_task_group, to_thread
 from anyio.abc import TaskGroup
+import msgspec
 
 from chat_server.metrics import Metrics
 from chat_server.readiness import Part
@@ -16,7 +17,6 @@ from chat_server.settings import Settings
 from chat_server.supervision import supervise
 from memory.child_process import ChildProcess, ChildSpec
 from memory.chroma import ChromaLongTermMemory
-from memory.chroma_process import ChromaProcess
 from memory.dual_memory import DualMemory
 from memory.embedding import Embedder
 from memory.errors import ChildFailed
@@ -30,6 +30,7 @@ from memory.short_term import ShortTermPolicy
 from memory.short_term_breaker import ShortTermBreaker
 from memory.surroundings import Surroundings
 from memory.torch_embedder import TorchEmbedder
+from memory.upkeep.keeper import ChromaKeeper
 
 
 def model_folder(settings: Settings) -> Path:
@@ -86,16 +87,56 @@ def open_embedder(settings: Settings) -> Embedder:
     return OnnxEmbedder.open(model_folder(settings), threads=settings.embedding.threads)
 
 
+async def open_keeper(
+    settings: Settings, embedder: Embedder, metrics: Metrics, stack: AsyncExitStack
+) -> ChromaKeeper:
+    """The private Chroma of the data folder, looked after; it is stopped when *stack* closes."""
+    keeper = ChromaKeeper(
+        settings.data_dir,
+        embedder,
+        on_restart=metrics.child_restarted,
+        on_healing=metrics.healing_began,
+    )
+    metrics.watch_healing(keeper.remaining)
+    stack.push_async_callback(keeper.aclose)
+    tasks = await stack.enter_async_context(cancelled_at_end())
+    tasks.start_soon(supervise, "chroma", keeper.run)
+    return keeper
+
+
+def kept_part(keeper: ChromaKeeper, ping: Callable[[], Awaitable[None]]) -> Part:
+    """The private Chroma: while it is held for a moment requests wait, and it counts as ready."""
+
+    async def check() -> None:
+        keeper.space.check()
+        if keeper.child.state == "held":
+            return
+        await part("chroma", keeper.child, ping, essential=True).check()
+
+    def healing() -> dict[str, int] | None:
+        progress = keeper.progress()
+        return None if progress is None else msgspec.structs.asdict(progress)
+
+    return Part("chroma", check, essential=True, healing=healing)
+
+
 async def open_long_term(
     settings: Settings, embedder: Embedder, metrics: Metrics, stack: AsyncExitStack
-) -> tuple[ChromaLongTermMemory, Part]:
-    """Chroma: the server of ``chroma.url``, else a child of this process."""
+) -> tuple[ChromaLongTermMemory, Part, ChromaKeeper | None]:
+    """Chroma: the server of ``chroma.url``, else a child of this process and its keeper."""
     address: str | Callable[[], str] = settings.chroma.url
-    child = None
+    surroundings = Surroundings(shared=True, on_batch=metrics.batch_written)
+    keeper = None
     if not settings.chroma.url:
-        own = ChromaProcess(settings.data_dir)
-        child = await start_child(own, metrics, stack)
-        address = lambda: own.url  # noqa: E731  # it may come back on another port
+        keeper = await open_keeper(settings, embedder, metrics, stack)
+        address = keeper.address
+        surroundings = Surroundings(
+            on_batch=metrics.batch_written,
+            incomplete=keeper.healing,
+            before_write=keeper.space.check,
+            gate=keeper.gate,
+            on_damage=keeper.suspect,
+        )
     long_term = ChromaLongTermMemory(
         address,
         make_placement(
@@ -106,12 +147,14 @@ async def open_long_term(
         fingerprint=embedder.fingerprint,
         dimension=embedder.dimension,
         timeout_s=settings.chroma.timeout_s,
-        surroundings=Surroundings(shared=bool(settings.chroma.url), on_batch=metrics.batch_written),
+        surroundings=surroundings,
     )
     stack.push_async_callback(long_term.aclose)
     writing = await stack.enter_async_context(cancelled_at_end())
     await writing.start(long_term.run)
-    return long_term, part("chroma", child, long_term.ping, essential=True)
+    if keeper is not None:
+        return long_term, kept_part(keeper, long_term.ping), keeper
+    return long_term, part("chroma", None, long_term.ping, essential=True), None
 
 
 async def open_short_term(

@@ -25,6 +25,7 @@ from memory.chroma_client import ChromaClient, Damage
 from memory.chroma_process import ChromaProcess
 from memory.embedding import Embedder
 from memory.errors import ChildFailed, UpkeepRefused
+from memory.free_space import FreeSpace
 from memory.store_gate import StoreGate
 from memory.upkeep.embedding_change import EmbeddingFacts
 from memory.upkeep.healing import Healing, HealingTools
@@ -60,7 +61,8 @@ class HealingProgress(msgspec.Struct, frozen=True, kw_only=True):
 class ChromaKeeper:
     """Owns the private Chroma of *data_dir*, its ``child`` included; needs :meth:`run`.
 
-    Clients of it share its ``gate`` and tell :meth:`suspect` what they see. *on_restart* is the
+    Clients of it share its ``gate``, ask its ``space`` before they write and tell :meth:`suspect`
+    what they see. *on_restart* is the
     child's. *on_healing* is told, as collections begin and end to be healed, how many have begun
     just now; *on_healed* the name of each that is whole again.
     """
@@ -76,6 +78,7 @@ class ChromaKeeper:
         self._data_dir = data_dir.resolve()
         self._embedding = EmbeddingFacts(embedder.fingerprint, embedder.dimension)
         self.gate = StoreGate()
+        self.space = FreeSpace(self._data_dir)
         self._process = ChromaProcess(data_dir, before_start=self._inspect)
         self.child = ChildProcess(self._process, on_restart=on_restart, on_exit=self._child_ended)
         self._rebuilds = Rebuilds(self._data_dir)
@@ -88,7 +91,7 @@ class ChromaKeeper:
         self._on_healing = on_healing
         self._on_healed: list[Callable[[str], None]] = []
         self._client = ChromaClient(
-            lambda: self._process.url, timeout_s=10.0, gate=self.gate, on_damage=self.suspect
+            self.address, timeout_s=10.0, gate=self.gate, on_damage=self.suspect
         )
         self._tools = HealingTools(
             database=self._process.folder / DATABASE,
@@ -98,8 +101,7 @@ class ChromaKeeper:
             rebuilds=self._rebuilds,
         )
 
-    @property
-    def url(self) -> str:
+    def address(self) -> str:
         """Where Chroma serves; may change when it is started again."""
         return self._process.url
 
@@ -130,6 +132,10 @@ class ChromaKeeper:
             done=sum(rebuild.done for rebuild in rebuilds),
             total=sum(rebuild.total for rebuild in rebuilds),
         )
+
+    def remaining(self) -> int:
+        """The records that are still to be healed."""
+        return sum(rebuild.remaining for rebuild in self._rebuilds)
 
     def suspect(self, collection: str, damage: Damage) -> None:
         """A request about *collection*, by its id, failed in the way of a damaged index."""

@@ -46,13 +46,16 @@ async def kept(data_dir: Path, embedder: Embedder = EMBEDDER) -> AsyncIterator[K
     """The keeper of *data_dir*'s Chroma, once it serves, and a store."""
     keeper = ChromaKeeper(data_dir, embedder)
     memory = ChromaLongTermMemory(
-        lambda: keeper.url,
+        keeper.address,
         Sharded(),
         fingerprint=embedder.fingerprint,
         dimension=embedder.dimension,
         timeout_s=20,
         surroundings=Surroundings(
-            incomplete=keeper.healing, gate=keeper.gate, on_damage=keeper.suspect
+            incomplete=keeper.healing,
+            before_write=keeper.space.check,
+            gate=keeper.gate,
+            on_damage=keeper.suspect,
         ),
     )
     async with anyio.create_task_group() as tasks:
@@ -112,7 +115,7 @@ def spec_of(embedder: Embedder) -> CollectionSpec:
 
 
 async def connected(keeper: ChromaKeeper) -> chromadb.AsyncClientAPI:
-    host, port = keeper.url.removeprefix("http://").split(":")
+    host, port = keeper.address().removeprefix("http://").split(":")
     return await chromadb.AsyncHttpClient(host, int(port))
 
 
