@@ -32,7 +32,10 @@ async def chroma(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chro
         yield process
 
 
-@pytest.fixture(params=[Sharded("one_"), Sharded("three_", 3), PerUser("own_")], ids=repr)
+@pytest.fixture(
+    params=[Sharded("one_"), Sharded("three_", 3), PerUser("own_")],
+    ids=["one shard", "three shards", "per user"],
+)
 async def servers(chroma: ChromaProcess, request: pytest.FixtureRequest) -> AsyncIterator[Servers]:
     placement: Placement = request.param
     async with (
