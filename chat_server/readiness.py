@@ -70,9 +70,7 @@ class Readiness:
         return {
             "ready": self.ready,
             "draining": self.draining,
-            "parts": {
-                part.name: self._described(part, reasons=reasons) for part in self.parts
-            },
+            "parts": {part.name: self._described(part, reasons=reasons) for part in self.parts},
         }
 
     @staticmethod

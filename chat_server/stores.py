@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+import msgspec
 from anyio import create_task_group, to_thread
 from anyio.abc import TaskGroup
-import msgspec
 
 from chat_server.metrics import Metrics
 from chat_server.readiness import Part
