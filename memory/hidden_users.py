@@ -64,6 +64,11 @@ class GuardedLongTermMemory:
         self._messages.difference_update(ids)
 
     @property
+    def unhidden(self) -> LongTermMemory:
+        """The long-term memory without this guard, for who erases."""
+        return self._inner
+
+    @property
     def healthy(self) -> bool:
         return self._inner.healthy
 

@@ -10,6 +10,7 @@ import hmac
 import os
 import secrets
 import sqlite3
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -99,6 +100,8 @@ class SqliteLedger:
     def __init__(self, connection: sqlite3.Connection, key: bytes) -> None:
         self._connection = connection
         self._key = key
+        self._lock = threading.RLock()
+        """Worker threads take turns: a transaction is the connection's, not a thread's."""
 
     @classmethod
     def open(cls, data_dir: Path) -> Self:
@@ -131,48 +134,54 @@ class SqliteLedger:
 
     def begin(self, user: UserId, messages: Sequence[MessageId] = ()) -> Erasure:
         wanted = tuple(dict.fromkeys(messages))
-        for known in self.unfinished():
-            if known.user == user and set(known.messages) == set(wanted):
-                return known
-        erasure = Erasure(
-            id=secrets.token_hex(8), user=user, messages=wanted, requested_at=time.time()
-        )
-        self._connection.execute("BEGIN IMMEDIATE")
-        with self._connection:
-            self._connection.execute(
-                "INSERT INTO erasures VALUES (?, ?, ?, ?, NULL)",
-                (erasure.id, self._hash(user), user, erasure.requested_at),
+        with self._lock:
+            for known in self.unfinished():
+                if known.user == user and set(known.messages) == set(wanted):
+                    return known
+            erasure = Erasure(
+                id=secrets.token_hex(8), user=user, messages=wanted, requested_at=time.time()
             )
-            self._connection.executemany(
-                "INSERT INTO erased_messages VALUES (?, ?)",
-                [(message, erasure.id) for message in wanted],
-            )
-        return erasure
+            self._connection.execute("BEGIN IMMEDIATE")
+            with self._connection:
+                self._connection.execute(
+                    "INSERT INTO erasures VALUES (?, ?, ?, ?, NULL)",
+                    (erasure.id, self._hash(user), user, erasure.requested_at),
+                )
+                self._connection.executemany(
+                    "INSERT INTO erased_messages VALUES (?, ?)",
+                    [(message, erasure.id) for message in wanted],
+                )
+            return erasure
 
     def finish(self, erasure: Erasure) -> None:
-        self._connection.execute(
-            "UPDATE erasures SET finished_at = ?, user = NULL WHERE id = ?",
-            (time.time(), erasure.id),
-        )
-        # The name is gone from the file only once the log was written back over it.
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with self._lock:
+            self._connection.execute(
+                "UPDATE erasures SET finished_at = ?, user = NULL WHERE id = ?",
+                (time.time(), erasure.id),
+            )
+            # The name is gone from the file only once the log was written back over it.
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def unfinished(self) -> list[Erasure]:
-        rows = self._connection.execute(
-            "SELECT id, user, requested_at FROM erasures"
-            " WHERE finished_at IS NULL ORDER BY requested_at"
-        )
-        return [
-            Erasure(id=row[0], user=row[1], messages=self._messages(row[0]), requested_at=row[2])
-            for row in rows.fetchall()
-        ]
+        with self._lock:
+            rows = self._connection.execute(
+                "SELECT id, user, requested_at FROM erasures"
+                " WHERE finished_at IS NULL ORDER BY requested_at"
+            )
+            return [
+                Erasure(
+                    id=row[0], user=row[1], messages=self._messages(row[0]), requested_at=row[2]
+                )
+                for row in rows.fetchall()
+            ]
 
     def latest(self, limit: int) -> list[Erasure]:
-        rows = self._connection.execute(
-            "SELECT id, user, requested_at, finished_at FROM erasures"
-            " ORDER BY requested_at DESC LIMIT ?",
-            (limit,),
-        )
+        with self._lock:
+            rows = self._connection.execute(
+                "SELECT id, user, requested_at, finished_at FROM erasures"
+                " ORDER BY requested_at DESC LIMIT ?",
+                (limit,),
+            ).fetchall()
         return [
             Erasure(id=row[0], user=row[1], requested_at=row[2], finished_at=row[3]) for row in rows
         ]
