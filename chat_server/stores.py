@@ -100,7 +100,8 @@ async def open_keeper(
     metrics.watch_healing(keeper.remaining)
     stack.push_async_callback(keeper.aclose)
     tasks = await stack.enter_async_context(cancelled_at_end())
-    tasks.start_soon(supervise, "chroma", keeper.run)
+    tasks.start_soon(supervise, "chroma", keeper.child.run)
+    tasks.start_soon(supervise, "keeper of chroma", keeper.run)
     return keeper
 
 

@@ -77,11 +77,8 @@ class Healing:
     async def run(self) -> bool:
         """Heal; whether the collection is whole now, and its rebuild forgotten.
 
-        It is not where another rebuild took the place of this one meanwhile. What Chroma or the
-        embedder fails in is tried again, for ever. Cancelling leaves what was done.
-
-        Raises:
-            OSError: how far it is could not be written down.
+        It is not where another rebuild took the place of this one meanwhile. What Chroma, the
+        embedder or the disk fails in is tried again, for ever. Cancelling leaves what was done.
         """
         begun = anyio.current_time()
         rebuild = self._rebuild
@@ -90,7 +87,7 @@ class Healing:
             pass
         if not self._is_current():
             return False
-        await anyio.to_thread.run_sync(self._tools.rebuilds.end, {rebuild.collection})
+        await self._tried(self._end)
         log.warning(
             "healing.ended",
             collection=rebuild.collection,
@@ -110,7 +107,7 @@ class Healing:
                 return await step()
             except CollectionGone:
                 return False
-            except (StoreError, EmbeddingFailed, UpkeepRefused) as error:
+            except (StoreError, EmbeddingFailed, UpkeepRefused, OSError) as error:
                 self._in_doubt |= isinstance(error, StoreUnknown)
                 log.warning("healing.delayed", reason=one_line(error), again_in_s=retry_s)
                 await anyio.sleep(retry_s)
@@ -130,6 +127,10 @@ class Healing:
         )
         model = await self._tools.client.get_collection(self._segment.name)
         self._collection = AsyncCollection(self._tools.client, model, embedding_function=None)
+        return True
+
+    async def _end(self) -> bool:
+        await anyio.to_thread.run_sync(self._tools.rebuilds.end, {self._rebuild.collection})
         return True
 
     async def _step(self) -> bool:

@@ -59,7 +59,7 @@ class HealingProgress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChromaKeeper:
-    """Owns the private Chroma of *data_dir*, its ``child`` included; needs :meth:`run`.
+    """Owns the private Chroma of *data_dir*; needs :meth:`run`, and its ``child`` to be run.
 
     Clients of it share its ``gate``, ask its ``space`` before they write and tell :meth:`suspect`
     what they see. *on_restart* is the
@@ -163,12 +163,8 @@ class ChromaKeeper:
         log.info("chroma.let_go", reason=reason, took_ms=took_ms)
 
     async def run(self) -> None:
-        """Keep Chroma, until cancelled; it is stopped then. Belongs into the main thread.
-
-        An error ends this with Chroma stopped; it may be run again.
-        """
+        """Look after Chroma, until cancelled, while its ``child`` runs."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self.child.run)
             tasks.start_soon(self._attend)
             tasks.start_soon(self._heal)
             tasks.start_soon(self._probe_again_and_again)
@@ -246,7 +242,7 @@ class ChromaKeeper:
         while rebuild := next(iter(self._rebuilds), None):
             segment = self._inspector.segments.get(rebuild.collection)
             if segment is None:  # dropped meanwhile
-                await anyio.to_thread.run_sync(self._rebuilds.end, {rebuild.collection})
+                self._rebuilds.end({rebuild.collection})
             elif await Healing(self._tools, rebuild, segment).run():
                 self._on_healing(0)
                 for call in self._on_healed:
