@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from memory.messages import Vectors
+
+HUNG_S: Final = 2.0
+"""A text that finds no thread free after so long, behind others that nobody waits for any more,
+fails: they hang."""
 
 
 class Embedder(Protocol):
@@ -27,7 +31,8 @@ class Embedder(Protocol):
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """float32, (len(texts), dimension), each row of unit length, in the order of *texts*.
 
-        Text beyond the model's length is not seen. Cancelling drops the result.
+        Text beyond the model's length is not seen. Cancelling returns at once and drops the
+        result; what is being computed keeps its thread until it ends.
 
         Raises:
             EmbeddingFailed: no text of the call has a vector then.

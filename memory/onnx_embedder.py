@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from threading import BoundedSemaphore
 
 import anyio
 import numpy as np
@@ -13,6 +14,7 @@ from anyio.to_thread import run_sync
 from onnxruntime.capi import onnxruntime_pybind11_state as vendor
 from tokenizers import Tokenizer
 
+from memory.embedding import HUNG_S
 from memory.errors import EmbeddingFailed, ModelFilesInvalid
 from memory.messages import Vector, Vectors
 from memory.model_files import ModelFiles, open_files
@@ -77,6 +79,7 @@ class OnnxEmbedder:
         self._files = files
         self._threads = threads
         self._limiter = anyio.CapacityLimiter(threads)
+        self._free = BoundedSemaphore(threads)
         try:
             self._model: _Model | None = _Model(files)
         except _LOAD_ERRORS as error:
@@ -134,6 +137,17 @@ class OnnxEmbedder:
     async def _embed_into(self, vectors: Vectors, work: Iterator[tuple[int, str]]) -> None:
         """Take texts from *work*, which lanes share, until none is left."""
         for row, text in work:
+            vectors[row] = await run_sync(
+                self._vector, text, abandon_on_cancel=True, limiter=self._limiter
+            )
+
+    def _vector(self, text: str) -> Vector:
+        """In a thread. The limiter does not count what was abandoned and still runs."""
+        if not self._free.acquire(timeout=HUNG_S):
+            raise EmbeddingFailed("all threads hang")
+        try:
             if self._model is None:
                 raise EmbeddingFailed("the embedder is closed")
-            vectors[row] = await run_sync(self._model.vector, text, limiter=self._limiter)
+            return self._model.vector(text)
+        finally:
+            self._free.release()

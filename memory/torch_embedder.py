@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import anyio
 import numpy as np
 from anyio.to_thread import run_sync
 
+from memory.embedding import HUNG_S
 from memory.errors import EmbeddingFailed, ModelFilesInvalid, one_line
 from memory.messages import Vectors
 from memory.model_files import NAME, packaged_folder
@@ -34,6 +36,7 @@ class TorchEmbedder:
         self._fingerprint = fingerprint
         self._dimension = int(model.get_embedding_dimension())
         self._limiter = anyio.CapacityLimiter(1)
+        self._free = Lock()
 
     @classmethod
     def open(cls, model: str, *, threads: int) -> TorchEmbedder:
@@ -80,7 +83,10 @@ class TorchEmbedder:
         for start in range(0, len(texts), TEXTS_PER_HOP):
             end = start + TEXTS_PER_HOP
             vectors[start:end] = await run_sync(
-                self._encode, list(texts[start:end]), limiter=self._limiter
+                self._encode,
+                list(texts[start:end]),
+                abandon_on_cancel=True,
+                limiter=self._limiter,
             )
         return vectors
 
@@ -89,9 +95,12 @@ class TorchEmbedder:
         self._model = None
 
     def _encode(self, texts: list[str]) -> Vectors:
-        if self._model is None:
-            raise EmbeddingFailed("the embedder is closed")
+        """In a thread. The limiter does not count what was abandoned and still runs."""
+        if not self._free.acquire(timeout=HUNG_S):
+            raise EmbeddingFailed("sentence-transformers hangs")
         try:
+            if self._model is None:
+                raise EmbeddingFailed("the embedder is closed")
             vectors: Vectors = self._model.encode(
                 texts,
                 batch_size=TEXTS_PER_HOP,
@@ -103,6 +112,8 @@ class TorchEmbedder:
             raise EmbeddingFailed(
                 f"sentence-transformers failed: {type(error).__name__}"
             ) from error
+        finally:
+            self._free.release()
         if not np.isfinite(vectors).all():
             raise EmbeddingFailed("the model's vectors are not finite")
         return vectors

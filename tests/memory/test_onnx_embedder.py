@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from anyio.to_thread import run_sync
 
-from memory import model_files
+from memory import model_files, onnx_embedder
 from memory.embedding import Embedder
 from memory.errors import EmbeddingFailed, ModelFilesInvalid
 from memory.messages import Vector
@@ -141,6 +141,22 @@ async def test_a_message_does_not_wait_for_the_rest_of_an_import(
         await anyio.wait_all_tasks_blocked()
         model.gate.set()
     assert model.begun.index("message") <= 2
+
+
+async def test_a_text_that_hangs_can_be_given_up_and_keeps_its_thread(
+    gated: tuple[OnnxEmbedder, GatedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedder, model = gated
+    with anyio.move_on_after(0.05) as scope:
+        await embedder.embed(["hangs"])
+    assert scope.cancelled_caught
+    monkeypatch.setattr(onnx_embedder, "HUNG_S", 0.05)
+    with pytest.raises(EmbeddingFailed, match="hang"):
+        await embedder.embed(["next"])
+    assert model.begun == ["hangs"]
+    monkeypatch.setattr(onnx_embedder, "HUNG_S", 30)
+    model.gate.set()
+    assert (await embedder.embed(["next"])).shape == (1, 384)
 
 
 async def test_a_closed_embedder_fails(prepared_model_folder: Path) -> None:
