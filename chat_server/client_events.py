@@ -33,7 +33,9 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     """What was said; ``timestamp`` in seconds since the epoch, UTC.
 
     ``status`` is ``completed``, or for a reply ``stopped``, ``interrupted`` or ``failed``;
-    ``client_id`` is the id that its sender gave it.
+    ``client_id`` is the id that its sender gave it. ``stored`` is false for a reply that waits on
+    the server's disk to be stored. ``reply`` is ``interrupted`` for a question in the history whose
+    reply never came: sent again with its id, it is answered.
     """
 
     id: str
@@ -46,6 +48,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     author: str | None = None
     model: str | None = None
     reply_to: str | None = None
+    stored: bool = True
+    reply: str | None = None
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,7 +142,7 @@ class Refused(Event, frozen=True, kw_only=True, tag="error"):
 
 
 class MessageCreated(Event, frozen=True, kw_only=True, tag="message.created"):
-    """A message of the user was stored, from here or from elsewhere."""
+    """A message of the user was stored, from here or from elsewhere, or a reply that had waited."""
 
     conversation: str
     message: Message
@@ -170,7 +174,7 @@ class RunDelta(Event, frozen=True, kw_only=True, tag="run.delta"):
 
 
 class RunDone(Event, frozen=True, kw_only=True, tag="run.done"):
-    """A reply is over; its message is what holds."""
+    """A reply is over; its message is what holds. ``kept``: it is not stored yet, and not lost."""
 
     run: str
     conversation: str
@@ -182,6 +186,7 @@ class RunDone(Event, frozen=True, kw_only=True, tag="run.done"):
     timings_ms: dict[str, float] = {}
     model: str = ""
     stored: bool = True
+    kept: bool = False
     error: ErrorFacts | None = None
 
 

@@ -34,7 +34,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     ``status``: ``completed``, ``stopped``, ``interrupted`` or ``failed`` (``error`` says why).
     ``model`` is ``offline`` where no language model wrote it. ``corrected``: the pieces that were
-    shown are not the beginning of ``text``; what they said is void. After a reconnect
+    shown are not the beginning of ``text``; what they said is void. Not ``stored`` but ``kept``: it
+    is on the server's disk, and is stored as soon as that is possible. After a reconnect
     ``memories``, ``usage`` and ``timings_ms`` can be empty.
     """
 
@@ -47,6 +48,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     timings_ms: dict[str, float] = {}
     usage: Usage = Usage()
     stored: bool = True
+    kept: bool = False
     corrected: bool = False
     error: ErrorFacts | None = None
 
@@ -212,6 +214,7 @@ class Reply:
                 timings_ms=done.timings_ms,
                 usage=done.usage,
                 stored=done.stored,
+                kept=done.kept,
                 corrected=self._differs(text),
                 error=done.error,
             )
@@ -227,6 +230,8 @@ class Reply:
                 message=message.id,
                 conversation=conversation,
                 memories=self.memories,
+                stored=message.stored,
+                kept=not message.stored,
                 corrected=self._differs(message.text),
             )
         )

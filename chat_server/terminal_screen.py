@@ -104,6 +104,8 @@ class Screen:
             self.problem("the server restarted in the middle of this reply")
         if result.error is not None:
             self.problem(result.error.message)
+        elif result.kept:
+            self.note("not stored yet: the server keeps it until it can be")
         elif not result.stored:
             self.problem("this reply could not be stored")
 
@@ -115,6 +117,8 @@ class Screen:
         """A message of the history."""
         if message.role == "user":
             self.line(f"{PROMPT}{message.text}", "bold")
+            if message.reply == "interrupted":
+                self.note("interrupted before it was answered")
         else:
             self.line(message.text)
 

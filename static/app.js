@@ -160,6 +160,7 @@ function send(text) {
 function act(action, item) {
   if (action === "retry") chat.outbox.retry(item.entry.id);
   else if (action === "edit") composer.fill(chat.outbox.remove(item.entry.id).text);
+  else if (action === "ask-again" && item.role === "user") chat.askAgain(item);
   else if (action === "ask-again") {
     const question = chat.questionText(item);
     if (question !== null) send(question);

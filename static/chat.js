@@ -83,6 +83,12 @@ export class Chat {
     this.outbox.add(this.thread.conversation, text);
   }
 
+  /** Asks once more for the reply to an own message that never got one; it is not said again. */
+  askAgain({ client_id: id, text }) {
+    const { conversation } = this.thread;
+    this.#hooks.send({ type: "send", id, conversation, text, retry: true });
+  }
+
   /** The replies being made in the open conversation, the one being written first. */
   liveRuns() {
     return this.#runs.of(this.thread.conversation);
@@ -255,6 +261,7 @@ export class Chat {
       memories: run?.memories ?? [],
       error: frame.error,
       finishReason: frame.finish_reason,
+      stored: frame.stored,
       ...frame.message,
     };
     thread.add(reply, `run:${frame.run}`);

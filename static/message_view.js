@@ -22,14 +22,22 @@ const CUT_OFF = {
 function noteFor(item) {
   if (item.entry) return unsentNote(item.entry);
   if (item.live) return item.stopping ? { text: "Stopping…" } : null;
+  if (item.reply === "interrupted") return unansweredNote(item);
   if (item.status === "failed" || item.error) return failedNote(item);
   if (item.status === "stopped") return { text: "Stopped" };
   if (item.status === "interrupted") return { text: "Interrupted before it was finished" };
+  if (item.stored === false) return { text: "Kept by the server until it can be stored" };
   if (isWithoutModel(item)) {
     return { text: item.hint ? `${WITHOUT_MODEL}. ${MODEL_HINT}` : WITHOUT_MODEL, tone: "memory" };
   }
   const cutOff = item.role === "assistant" ? CUT_OFF[item.finishReason] : undefined;
   return cutOff === undefined ? null : { text: cutOff };
+}
+
+/** A question whose reply was lost with the server that was making it. */
+function unansweredNote({ isLast, client_id: id }) {
+  const text = "Interrupted before it was answered";
+  return { text, actions: isLast && id !== undefined ? ["ask-again"] : [] };
 }
 
 /** A reply that no language model wrote, because the server has none. */

@@ -49,7 +49,7 @@ export class Thread {
   add(message, key = null) {
     const index = this.#messages.findIndex((held) => held.id === message.id);
     if (index >= 0) {
-      this.#messages[index] = { ...this.#messages[index], ...message };
+      this.#messages[index] = renewed(this.#messages[index], message);
       return;
     }
     this.#arrived += 1;
@@ -92,7 +92,10 @@ export class Thread {
         line.push(message);
       }
     }
-    return line.flatMap((message) => [message, ...(answers.get(message.id) ?? [])]);
+    return line.flatMap((message) => {
+      const answer = answers.get(message.id);
+      return answer === undefined ? [message] : [{ ...message, reply: undefined }, ...answer];
+    });
   }
 }
 
@@ -112,5 +115,12 @@ function keyOf(message) {
 }
 
 function joined(held, message) {
-  return { arrived: 0, key: keyOf(message), ...held.get(message.id), ...message };
+  return { arrived: 0, key: keyOf(message), ...renewed(held.get(message.id), message) };
+}
+
+/** What is held of a message, and what is known of it now: it may be stored by now, or answered. */
+function renewed(held, message) {
+  const { stored, reply, error, ...rest } = held ?? {};
+  const isStale = error?.code === "not_stored" && message.stored !== false;
+  return { ...rest, ...(error && !isStale ? { error } : {}), ...message };
 }

@@ -252,6 +252,7 @@ class FakeServer:
         done: Json = {"type": "run.done", "run": run.id, "status": status, "message": message}
         done |= {"conversation": run.conversation, "model": run.reply.model}
         done |= {"chars": len(run.text), "finish_reason": run.reply.finish_reason}
+        done |= {"stored": False, "kept": True} if run.reply.kept else {}
         await self._tell(user, done | ({"error": run.reply.error} if run.reply.error else {}))
         await self._tell(user, {"type": "limits"} | self.script.limits)
 

@@ -26,6 +26,8 @@ class Reply:
     finish_reason: str | None = "stop"
     hold_after: int | None = None
     drop_after: int | None = None
+    kept: bool = False
+    """Its ``run.done`` says that it is kept and not stored yet."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from chat_server.client import Memory, Result
-from chat_server.client_events import ErrorFacts
+from chat_server.client_events import ErrorFacts, Message
 from chat_server.terminal_screen import Screen, harmless, shortened
 
 
@@ -56,4 +56,19 @@ def test_at_a_terminal_notes_stand_among_the_replies(capsys: pytest.CaptureFixtu
         "the reply was made anew and reads:",
         "Right",
         "this reply could not be stored",
+    ]
+
+
+def test_a_reply_that_waits_and_a_question_without_one_are_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    screen = Screen(interactive=True)
+    screen.piece("Hello.")
+    screen.ended(result(stored=False, kept=True))
+    screen.message(Message(id="m", role="user", text="Hm?", timestamp=1.0, reply="interrupted"))
+    assert capsys.readouterr().out.splitlines() == [
+        "Hello.",
+        "not stored yet: the server keeps it until it can be",
+        "> Hm?",
+        "interrupted before it was answered",
     ]
