@@ -1,7 +1,7 @@
 # make run    set up what is missing, and start the server
 # make test   set up what the tests need, and run all checks
 # Further: make setup, make check (lint, types, layers), make clean; make bench, make load, make
-# profile (docs/benchmarks.md).
+# profile (docs/benchmarks.md); make chaos (docs/chaos.md).
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +11,7 @@ DEV_STAMP := $(VENV)/.dev-requirements
 TEST_MODELS := $(abspath .cache/models)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 
-.PHONY: run setup test check tools model clean bench load profile
+.PHONY: run setup test check tools model clean bench load profile chaos
 
 run: $(RUN_STAMP)
 	@exec $(BIN)/python -m chat_server serve
@@ -51,6 +51,11 @@ tools:
 	    echo "Installing tmux for the terminal tests"; \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq tmux >/dev/null; \
 	  else echo "tmux is missing; the terminal tests will be skipped"; fi; }
+	@command -v strace >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing strace for the tests of failing disks"; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq strace >/dev/null; \
+	  else echo "strace is missing; the tests of failing disks will be skipped"; fi; }
 
 check: $(DEV_STAMP)
 	@$(BIN)/ruff format --check --quiet .
@@ -74,6 +79,16 @@ $(BIN)/py-spy: | $(BIN)/python
 
 profile: $(RUN_STAMP) model $(BIN)/py-spy
 	@TEST_MODELS_FOLDER=$(TEST_MODELS) $(BIN)/python bench/flame.py $(PROFILE)
+
+# 200 kills and all planned faults, up to half an hour: docs/chaos.md. As root it can also fill a
+# small disk, and move the clock with libfaketime. CHAOS="--kills 20 --short" for a short form.
+chaos: $(DEV_STAMP) model tools
+	@command -v faketime >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing libfaketime, which moves clocks"; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq faketime >/dev/null; \
+	  else echo "libfaketime is missing; the clock will not jump"; fi; }
+	@$(BIN)/python -m tests.chaos $(CHAOS)
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
