@@ -155,6 +155,16 @@ class Metrics:
         self._journal_failures = Counter(
             "tandem_journal_failures", "Writes of the journal that failed.", registry=to
         )
+        self._unembedded = Gauge(
+            "tandem_unembedded",
+            "Messages that are known to be stored and have no vector yet.",
+            registry=to,
+        )
+        self._embedding_failures = Counter(
+            "tandem_embedding_failures",
+            "Texts that the embedder gave no vector, or not in time.",
+            registry=to,
+        )
         self._healings = Counter(
             "tandem_store_healings",
             "Collections of Chroma whose vectors had to be made anew.",
@@ -230,6 +240,14 @@ class Metrics:
     def healing_began(self, collections: int) -> None:
         """The vectors of so many *collections* are being made anew."""
         self._healings.inc(collections)
+
+    def embedding_failed(self, texts: int) -> None:
+        """So many *texts* got no vector."""
+        self._embedding_failures.inc(texts)
+
+    def watch_unembedded(self, left: Callable[[], int]) -> None:
+        """Ask *left* for the messages without a vector, at each scrape."""
+        self._unembedded.set_function(left)
 
     def watch_healing(self, remaining: Callable[[], int]) -> None:
         """Ask *remaining* for the records that are still to be healed, at each scrape."""

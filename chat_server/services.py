@@ -63,6 +63,8 @@ async def open_services(
         background.start_soon(supervise, "event loop lag", metrics.watch_event_loop)
 
         memory = await open_memory(settings, long_term, short_term, embedder, stack)
+        memory.embedding.on_failure = metrics.embedding_failed
+        metrics.watch_unembedded(lambda: memory.backfill.left)
         if keeper is not None:
             keeper.on_healed(lambda _collection: memory.hot.forget_all())
         runs, fanout = Runs(), Fanout()

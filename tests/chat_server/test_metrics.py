@@ -175,3 +175,13 @@ async def test_the_event_loop_is_watched_until_cancelled() -> None:
             while not samples(metrics)["tandem_event_loop_lag_seconds_count", ""]:
                 await anyio.sleep(0.05)
         group.cancel_scope.cancel()
+
+
+def test_missing_vectors_are_counted_when_they_are_asked_for(metrics: Metrics) -> None:
+    left = [3]
+    metrics.watch_unembedded(lambda: left[0])
+    metrics.embedding_failed(2)
+    assert samples(metrics)["tandem_unembedded", ""] == 3
+    left[0] = 0
+    assert samples(metrics)["tandem_unembedded", ""] == 0
+    assert samples(metrics)["tandem_embedding_failures_total", ""] == 2
