@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,10 +21,12 @@ from memory.messages import ConversationId, Message, MessageId, UserId
 from memory.short_term import ShortTermPolicy, Window
 from tests.contracts.short_term_world import ANN, BOB, TEA, line
 from tests.memory.failing_short_term import FailingShortTerm
+from tests.memory.test_embedding_fallback import Moody
 
 RUM = ConversationId("rum")
 PLACES = [(ANN, TEA), (ANN, RUM), (BOB, TEA)]
 WINDOW = 4
+NOTHING = np.zeros(384, dtype=np.float32)
 
 
 class World:
@@ -57,8 +60,8 @@ class World:
 
 
 @asynccontextmanager
-async def opened() -> AsyncIterator[World]:
-    long_term, embedder = InProcessLongTermMemory(), InProcessEmbedder()
+async def opened(embedder: InProcessEmbedder | None = None) -> AsyncIterator[World]:
+    long_term, embedder = InProcessLongTermMemory(), embedder or InProcessEmbedder()
     short_term = FailingShortTerm(ShortTermPolicy(user_limit=100_000, window_messages=WINDOW))
     async with open_hot_memories(long_term, hot_messages=500, hot_bytes=10_000_000) as hot:
         memory = DualMemory(long_term, short_term, embedder, hot, window_messages=WINDOW)
@@ -263,6 +266,30 @@ async def test_what_is_excluded_is_not_recalled_and_the_best_comes_first() -> No
             ANN, "text 3", vector, limit=9, exclude={MessageId("m3")}
         )
         assert {item.id for item in without.items} == {"m0", "m1", "m2", "m4"}
+
+
+async def test_what_is_said_while_the_embedder_fails_is_found_by_words_then_by_meaning() -> (
+    None
+):
+    embedder = Moody(384)
+    async with opened(embedder) as world, anyio.create_task_group() as tasks:
+        await world.recalled(ANN)
+        embedder.hates = ""
+        for message in line(3):
+            await world.say(message)
+        await world.memory.record_many(line(2, conversation=RUM, begin="r"))
+        assert await world.window() == ["m0", "m1", "m2"]
+        partial = await world.memory.recall(ANN, "text 1", NOTHING, limit=1)
+        assert ([it.id for it in partial.items], partial.partial) == (["m1"], True)
+        embedder.hates = None
+        tasks.start_soon(world.memory.backfill.run)
+        with anyio.fail_after(10):
+            while world.memory.backfill.left:
+                await anyio.sleep(0.001)
+        whole = await world.memory.recall(ANN, "1", await world.memory.embed("text 1"), limit=1)
+        assert [(it.id, "meaning" in it.why) for it in whole.items] == [("m1", True)]
+        assert not whole.partial
+        tasks.cancel_scope.cancel()
 
 
 async def test_a_store_that_cannot_be_read_does_not_stop_the_warming_up() -> None:

@@ -15,8 +15,8 @@ from tests.memory.hot_world import Clock
 class Moody(InProcessEmbedder):
     """Fails at texts with a word, or hangs, as long as it is told to."""
 
-    def __init__(self) -> None:
-        super().__init__(dimension=8)
+    def __init__(self, dimension: int = 8) -> None:
+        super().__init__(dimension=dimension)
         self.hates: str | None = None
         self.hangs = False
         self.asked = 0
