@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import anyio
-import chromadb
 import numpy as np
 from chromadb.api.models.AsyncCollection import AsyncCollection
 
@@ -19,7 +18,7 @@ from memory.chroma import ChromaLongTermMemory
 from memory.chroma_collections import CollectionSpec
 from memory.embedding import Embedder
 from memory.in_process_embedder import InProcessEmbedder
-from memory.messages import Message, UserId
+from memory.messages import Message, UserId, Vector
 from memory.placement import Sharded
 from memory.records import is_unembedded, message_record
 from memory.surroundings import Surroundings
@@ -59,6 +58,7 @@ async def kept(data_dir: Path, embedder: Embedder = EMBEDDER) -> AsyncIterator[K
         ),
     )
     async with anyio.create_task_group() as tasks:
+        tasks.start_soon(keeper.child.run)
         tasks.start_soon(keeper.run)
         await keeper.child.wait_ready(PATIENCE_S)
         async with anyio.create_task_group() as writing:
@@ -72,21 +72,19 @@ async def kept(data_dir: Path, embedder: Embedder = EMBEDDER) -> AsyncIterator[K
 
 async def fill(keeper: ChromaKeeper, embedder: Embedder = EMBEDDER) -> list[Message]:
     """Make a shard with a low threshold and store a conversation of ``RECORDS`` in it."""
-    client = await connected(keeper)
-    await client.create_collection(
+    await keeper._client.create_collection(
         SHARD,
         configuration={"hnsw": {"space": "cosine", "sync_threshold": SYNC_THRESHOLD}},
         metadata=spec_of(embedder).metadata(),
-        embedding_function=None,
     )
     messages = line(ANN, RECORDS)
-    shard = await client.get_collection(SHARD, embedding_function=None)
+    shard = await shard_of(keeper)
     for start in range(0, RECORDS, 10):
         records = [message_record(message) for message in messages[start : start + 10]]
         await shard.add(
             ids=[record.id for record in records],
             documents=[record.document for record in records],
-            metadatas=[record.metadata for record in records],  # type: ignore[arg-type]
+            metadatas=[record.metadata for record in records],
             embeddings=await embedder.embed([record.document for record in records]),
         )
     return messages
@@ -100,8 +98,9 @@ async def filled(data_dir: Path) -> list[Message]:
         return [*messages, after]
 
 
-async def vector(message: Message) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    return (await EMBEDDER.embed([message.text]))[0]
+async def vector(message: Message) -> Vector:
+    made: Vector = (await EMBEDDER.embed([message.text]))[0]
+    return made
 
 
 def spec_of(embedder: Embedder) -> CollectionSpec:
@@ -114,13 +113,10 @@ def spec_of(embedder: Embedder) -> CollectionSpec:
     )
 
 
-async def connected(keeper: ChromaKeeper) -> chromadb.AsyncClientAPI:
-    host, port = keeper.address().removeprefix("http://").split(":")
-    return await chromadb.AsyncHttpClient(host, int(port))
-
-
 async def shard_of(keeper: ChromaKeeper) -> AsyncCollection:
-    return await (await connected(keeper)).get_collection(SHARD, embedding_function=None)
+    """The shard as Chroma's own client has it, through the keeper's connections."""
+    model = await keeper._client.get_collection(SHARD)
+    return AsyncCollection(keeper._client, model, embedding_function=None)
 
 
 async def healed(keeper: ChromaKeeper) -> None:
@@ -139,7 +135,7 @@ async def check_whole(
     shard = await shard_of(keeper)
     found = await shard.get(include=["documents", "metadatas", "embeddings"])
     assert sorted(found["ids"]) == sorted(message.id for message in messages)
-    texts = {message.id: message.text for message in messages}
+    texts: dict[str, str] = {message.id: message.text for message in messages}
     documents = found["documents"] or []
     assert [texts[key] for key in found["ids"]] == documents
     marked = [is_unembedded(metadata) for metadata in found["metadatas"] or []]
@@ -166,7 +162,7 @@ def index_of(data_dir: Path, name: str = SHARD) -> Path:
 def sql(data_dir: Path, statement: str, *values: object) -> list[tuple[object, ...]]:
     """Run a statement on Chroma's database."""
     with closing(sqlite3.connect(data_dir / "chroma" / "chroma.sqlite3")) as connection:
-        rows = connection.execute(statement, values).fetchall()  # type: ignore[arg-type]
+        rows = connection.execute(statement, values).fetchall()
         connection.commit()
         return rows
 
