@@ -142,7 +142,8 @@ def test_a_reply_grows_from_its_pieces_up_to_a_gap() -> None:
 
 
 def test_a_reply_that_ended_is_what_it_ended_as() -> None:
-    left = unsettled([began(), ReplyGrew(MessageId("r1"), 0, "All"), ReplyEnded(ended())])
+    grew = ReplyGrew(MessageId("r1"), 0, "All")
+    left = unsettled([began(), grew, ReplyEnded(ended())])
     assert left[MessageId("r1")].as_message() == ended()
 
 
