@@ -28,7 +28,7 @@ from memory.errors import ChildFailed, UpkeepRefused
 from memory.free_space import FreeSpace
 from memory.store_gate import StoreGate
 from memory.upkeep.embedding_change import EmbeddingFacts
-from memory.upkeep.healing import Healing, HealingTools
+from memory.upkeep.healing import REST_SHARE, Healing, HealingTools
 from memory.upkeep.inspection import Inspection, Inspector
 from memory.upkeep.probing import Probe
 from memory.upkeep.rebuilds import Rebuilds, sync_folder
@@ -62,9 +62,9 @@ class ChromaKeeper:
     """Owns the private Chroma of *data_dir*; needs :meth:`run`, and its ``child`` to be run.
 
     Clients of it share its ``gate``, ask its ``space`` before they write and tell :meth:`suspect`
-    what they see. *on_restart* is the
-    child's. *on_healing* is told, as collections begin and end to be healed, how many have begun
-    just now; *on_healed* the name of each that is whole again.
+    what they see. *on_restart* is the child's. *on_healing* is told, as collections begin and end
+    to be healed, how many have begun just now. *rest_share*: of the time it works, healing rests
+    so much.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class ChromaKeeper:
         *,
         on_restart: Callable[[str], None] = lambda _name: None,
         on_healing: Callable[[int], None] = lambda _begun: None,
+        rest_share: float = REST_SHARE,
     ) -> None:
         self._data_dir = data_dir.resolve()
         self._embedding = EmbeddingFacts(embedder.fingerprint, embedder.dimension)
@@ -99,6 +100,7 @@ class ChromaKeeper:
             gate=self.gate,
             embedder=embedder,
             rebuilds=self._rebuilds,
+            rest_share=rest_share,
         )
 
     def address(self) -> str:
