@@ -11,6 +11,7 @@ import typer
 from memory.errors import MemoryFault, ModelFilesInvalid
 from memory.model_files import NAME, open_files, prepare
 from memory.upkeep.backup_commands import backup_command, restore_command, verify_command
+from memory.upkeep.healing_commands import check_command, heal_command
 from memory.upkeep.terminal import told
 
 DEFAULT_FOLDER = Path("data/models") / NAME
@@ -60,6 +61,8 @@ def prepare_command(
         typer.echo(f"{NAME} was ready in {to}")
 
 
+app.command("check")(check_command)
+app.command("heal")(heal_command)
 app.command("backup")(backup_command)
 app.command("restore")(restore_command)
 app.command("verify")(verify_command)
