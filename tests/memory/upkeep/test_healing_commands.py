@@ -4,7 +4,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import anyio
 import pytest
+import structlog
 from typer.testing import CliRunner
 
 from memory.__main__ import app
@@ -31,9 +33,9 @@ Stopped = tuple[Path, list[Message]]
 
 
 @pytest.fixture(scope="module")
-async def made(tmp_path_factory: pytest.TempPathFactory) -> Stopped:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Stopped:
     data_dir = tmp_path_factory.mktemp("made")
-    return data_dir, await filled(data_dir)
+    return data_dir, anyio.run(filled, data_dir)
 
 
 @pytest.fixture
@@ -55,6 +57,7 @@ def with_embedder(monkeypatch: pytest.MonkeyPatch) -> Callable[[Embedder], None]
 
 def run(*arguments: str) -> tuple[int, list[str]]:
     found = CliRunner().invoke(app, arguments)
+    structlog.reset_defaults()  # the command's log goes to a stream that is closed by now
     if found.exception is not None and not isinstance(found.exception, SystemExit):
         raise found.exception
     return found.exit_code, found.stdout.splitlines()
@@ -65,7 +68,7 @@ def check(data_dir: Path) -> tuple[int, list[str]]:
 
 
 def test_a_sound_store_is_called_so(stopped: Stopped) -> None:
-    assert check(stopped[0]) == (0, ["1 collections, 51 records", "all is well"])
+    assert check(stopped[0]) == (0, ["2 collections, 51 records", "all is well"])
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
@@ -114,9 +117,11 @@ def test_a_fault_of_a_record_is_found(stopped: Stopped, statement: str, fault: s
 def test_a_database_whose_pages_are_damaged_is_found(stopped: Stopped) -> None:
     data_dir, _ = stopped
     database = data_dir / "chroma" / "chroma.sqlite3"
-    content = bytearray(database.read_bytes())
-    content[5 * 4096 : 40 * 4096] = b"\xa5" * (35 * 4096)
-    database.write_bytes(content)
+    sql(data_dir, "PRAGMA wal_checkpoint(TRUNCATE)")
+    (page,) = sql(data_dir, "SELECT rootpage FROM sqlite_schema WHERE name = 'embeddings'")[0]
+    with database.open("r+b") as file:
+        file.seek((int(str(page)) - 1) * 4096)
+        file.write(b"\xa5" * 4096)
     try:
         code, lines = check(data_dir)
     except UpkeepRefused as refusal:
