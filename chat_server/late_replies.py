@@ -25,7 +25,7 @@ from chat_server.patience import passing
 from chat_server.runs import Lane, Run, Runs
 from memory.branch_end import branch_end
 from memory.dual_memory import DualMemory
-from memory.errors import IdConflict, StoreError, StoreUnavailable, UserBeingErased
+from memory.errors import IdConflict, JournalFailed, StoreError, StoreUnavailable, UserBeingErased
 from memory.journal import Journal
 from memory.messages import ConversationId, Message, MessageId, UserId, Vector
 
@@ -197,6 +197,7 @@ class LateReplies:
             return
         except UserBeingErased:
             self._settle(late, None)
+            await self._forget(message)
             return
         lane.follow(stored)
         with CancelScope(shield=True):  # stored is stored, however late
@@ -204,6 +205,13 @@ class LateReplies:
             self._settle(late, stored)
             if late.told_unstored:
                 await self._tell(late, stored)
+
+    async def _forget(self, message: Message) -> None:
+        """No byte of it may stay in the journal: it may have come there after its user's went."""
+        try:
+            await self._journal.forget_messages([message.id])
+        except JournalFailed as fault:
+            log.warning("journal.not_forgotten", reason=str(fault))
 
     async def _parent(self, late: Late, lane: Lane) -> Message | None:
         """What the reply follows: what its run knows, or what the store says."""

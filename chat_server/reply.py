@@ -104,8 +104,8 @@ class Reply:
             tasks.cancel_scope.cancel()
 
     async def _window_now(self) -> Window:
-        """The window of a run that had to wait: with what was said meanwhile, and without the
-        questions that still wait for their own reply.
+        """The window of a run that had to wait: with what was said meanwhile, stored or not, and
+        without the questions that still wait for their own reply.
         """
         run = self._run
         waiting = {other.question.id for other in run.lane.runs}
@@ -116,7 +116,9 @@ class Reply:
         except StoreError as fault:
             log.warning("reply.window_not_read", reason=str(fault))
             window = self._asked.window
-        return Window(tuple(said for said in window.messages if said.id not in waiting))
+        late = self._desk.late.of_conversation(run.user, run.question.conversation)
+        said = (*window.messages, *late)
+        return Window(tuple(message for message in said if message.id not in waiting))
 
     async def _recall(self) -> Recall:
         """The memories for the reply; a store that cannot be read costs them, not the reply."""

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from chat_server import finish, late_replies
 from chat_server.errors import ChatError
 from chat_server.late_replies import Late
-from memory.errors import StoreRefused, StoreUnavailable, StoreUnknown
+from memory.errors import StoreRefused, StoreUnavailable, StoreUnknown, UserBeingErased
 from memory.in_process_long_term import InProcessLongTermMemory
 from memory.journal import Journal
 from memory.messages import ConversationId, Message, MessageId, UserId, reply_id
@@ -97,6 +97,8 @@ async def test_replies_of_questions_that_waited_are_stored_in_their_order() -> N
             assert (await world.done(run))["kept"] is True
         world.long_term.away = False
         await until(lambda: not world.desk.late)
+        last = [said.text for said in world.model.prompts[-1].window]
+        assert last.count("Well, hello.") == 2, "each reply knows those before it"
         assert await line(world) == ["u:Q0", "u:Q1", "u:Q2", *["a:Well, hello."] * 3]
         found = await world.long_term.latest(world.user, ConversationId("talk"), limit=3)
         assert [message.id for message in found] == runs
@@ -239,6 +241,19 @@ async def test_what_waits_of_a_forgotten_user_is_not_stored() -> None:
         world.long_term.away = False
         assert not world.desk.late.is_waiting(world.user, done["run"])
         await anyio.wait_all_tasks_blocked()
+        assert await line(world) == ["u:Q1"]
+
+
+async def test_what_is_refused_because_its_user_is_being_erased_leaves_the_journal(
+    tmp_path: Path,
+) -> None:
+    async with twin_world(journal_folder=tmp_path) as world:
+        await kept_reply(world)
+        assert [message.user for message in Journal.open(tmp_path).kept] == [world.user]
+        world.long_term.away = False
+        world.long_term.fail_next_append(UserBeingErased())
+        await until(lambda: not world.desk.late)
+        await until(lambda: not list(tmp_path.iterdir()))
         assert await line(world) == ["u:Q1"]
 
 

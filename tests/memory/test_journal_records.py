@@ -128,7 +128,7 @@ def test_words_that_look_like_a_record_are_words() -> None:
 
 def test_a_reply_grows_from_its_pieces_up_to_a_gap() -> None:
     r1 = MessageId("r1")
-    grown = [
+    grown: list[Record] = [
         began(),
         ReplyGrew(r1, 0, "Grüße "),
         ReplyGrew(r1, 6, "👩‍🚀!"),
