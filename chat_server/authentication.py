@@ -160,6 +160,11 @@ def set_cookie(token: str, *, secure: bool) -> str:
     return cookie + "; Secure" if secure else cookie
 
 
+def drop_cookie() -> str:
+    """The value of a ``Set-Cookie`` header that makes a browser forget the session."""
+    return f"{COOKIE}=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax"
+
+
 def origin_allowed(origin: str | None, host: str | None, allowed_origins: Iterable[str]) -> bool:
     """Whether a page from *origin* may use the session cookie against this server.
 

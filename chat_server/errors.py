@@ -27,6 +27,7 @@ ErrorCode = Literal[
     "not_stored",
     "store_unknown",
     "store_busy",
+    "erasing",
     "not_ready",
     "shutting_down",
     "model_unauthorized",
@@ -80,6 +81,7 @@ ERRORS: Final[dict[ErrorCode, ErrorKind]] = {
     "not_stored": _passing(503),
     "store_unknown": _passing(503),
     "store_busy": _passing(503),
+    "erasing": _passing(503),
     "not_ready": _passing(503),
     "shutting_down": _passing(503, 4400),
     "model_unauthorized": _final(502),
@@ -129,7 +131,8 @@ def unforeseen() -> ChatError:
 
 def told_of_reading(fault: faults.MemoryFault) -> ChatError:
     """As :func:`told`, for a request that only reads: nothing of it was to be stored."""
-    if isinstance(fault, faults.StoreUnavailable):
+    unreadable = isinstance(fault, faults.StoreUnavailable)
+    if unreadable and not isinstance(fault, faults.UserBeingErased):
         return ChatError("not_ready", "the store cannot be read just now", retry_after_ms=1000)
     return told(fault)
 
@@ -152,6 +155,12 @@ def told(fault: faults.MemoryFault) -> ChatError:
                 "store_unknown",
                 "it is not known whether the message was stored; send again with the same id",
                 retry_after_ms=1000,
+            )
+        case faults.UserBeingErased():
+            return ChatError(
+                "erasing",
+                "all that you said is being erased; try again in a minute",
+                retry_after_ms=10_000,
             )
         case faults.StoreUnavailable():
             return ChatError(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from secrets import token_hex
 
+from chat_server.errors import ChatError
 from chat_server.events import ServerEvent, encode_event
 from chat_server.outbox import Outbox
 from memory.messages import UserId
@@ -65,6 +66,12 @@ class Fanout:
         stream = self._streams.get(user)
         if stream is not None:
             stream.write(event)
+
+    def close_user(self, user: UserId, reason: ChatError) -> None:
+        """Close all connections of *user* of this process, after what they still are to be told."""
+        stream = self._streams.get(user)
+        for outbox in list(stream.outboxes) if stream else []:
+            outbox.close(reason)
 
     @property
     def users(self) -> int:

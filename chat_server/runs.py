@@ -171,6 +171,11 @@ class Runs:
         run.decided.set()
         self.finish(run)
 
+    def abandon_user(self, user: UserId) -> None:
+        """Call off and take out all runs of *user*, who is being erased."""
+        for run in [run for run in self._runs.values() if run.user == user]:
+            self.abandon(run)
+
     def finish(self, run: Run) -> None:
         """Take *run* out, once; the next one of the conversation gets its turn."""
         if self._runs.get(run.id) is not run:

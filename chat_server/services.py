@@ -12,6 +12,7 @@ import structlog
 from chat_server.authentication import AdminGuard, Authenticator
 from chat_server.connections import Connections
 from chat_server.desk import Desk
+from chat_server.errors import ChatError
 from chat_server.fanout import Fanout
 from chat_server.late_replies import LateReplies
 from chat_server.log_config import Pseudonyms
@@ -28,6 +29,7 @@ from chat_server.state import State
 from chat_server.stores import (
     cancelled_at_end,
     open_embedder,
+    open_erasures,
     open_journal,
     open_long_term,
     open_memory,
@@ -36,6 +38,8 @@ from chat_server.stores import (
 )
 from chat_server.supervision import supervise
 from chat_server.turn import Turns
+from memory.hidden_users import GuardedLongTermMemory
+from memory.messages import UserId
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +66,8 @@ async def open_services(
             background.start_soon(supervise, f"watch {part.name}", partial(readiness.watch, part))
         background.start_soon(supervise, "event loop lag", metrics.watch_event_loop)
 
-        memory = await open_memory(settings, long_term, short_term, embedder, stack)
+        guard = GuardedLongTermMemory(long_term)
+        memory = await open_memory(settings, guard, short_term, embedder, stack)
         memory.embedding.on_failure = metrics.embedding_failed
         metrics.watch_unembedded(lambda: memory.backfill.left)
         if keeper is not None:
@@ -71,6 +76,10 @@ async def open_services(
         journal = await open_journal(settings, metrics, stack)
         late = LateReplies(memory, runs, fanout, journal, metrics)
         late.take_over(journal.kept)
+        erasures = await open_erasures(settings, memory, guard, journal, keeper, stack)
+        erasures.on_begin(partial(sign_out_erased, runs, late, fanout))
+        await erasures.resume()
+        background.start_soon(supervise, "erasures", erasures.run)
         storing = await stack.enter_async_context(cancelled_at_end())
         storing.start_soon(supervise, "late replies", late.run)
         model, fallback = open_model(settings)
@@ -105,11 +114,20 @@ async def open_services(
             turns=turns,
             runs=runs,
             late=late,
+            erasures=erasures,
             fanout=fanout,
             connections=Connections(metrics),
             readiness=readiness,
             metrics=metrics,
         )
+
+
+def sign_out_erased(runs: Runs, late: LateReplies, fanout: Fanout, user: UserId) -> None:
+    """End what goes on for *user*, who is being erased: replies and connections."""
+    runs.abandon_user(user)
+    late.forget_user(user)
+    reason = ChatError("not_authenticated", "all that you said is being erased; you are signed out")
+    fanout.close_user(user, reason)
 
 
 def model_server(settings: Settings) -> tuple[str | None, str | None]:

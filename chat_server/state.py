@@ -15,6 +15,7 @@ from chat_server.runs import Runs
 from chat_server.settings import Settings
 from chat_server.turn import Turns
 from memory.dual_memory import DualMemory
+from memory.upkeep.erasure import Erasures
 
 
 class State(TypedDict):
@@ -29,6 +30,7 @@ class State(TypedDict):
     turns: Turns
     runs: Runs
     late: LateReplies
+    erasures: Erasures
     fanout: Fanout
     connections: Connections
     readiness: Readiness

@@ -20,6 +20,7 @@ from memory.chroma import ChromaLongTermMemory
 from memory.dual_memory import DualMemory
 from memory.embedding import Embedder
 from memory.errors import ChildFailed
+from memory.hidden_users import GuardedLongTermMemory
 from memory.hot import open_hot_memories
 from memory.journal import Journal
 from memory.onnx_embedder import OnnxEmbedder
@@ -30,7 +31,10 @@ from memory.short_term import ShortTermPolicy
 from memory.short_term_breaker import ShortTermBreaker
 from memory.surroundings import Surroundings
 from memory.torch_embedder import TorchEmbedder
+from memory.upkeep.erasure import Erasures
 from memory.upkeep.keeper import ChromaKeeper
+from memory.upkeep.ledger import SqliteLedger
+from memory.upkeep.scrubbing import Scrubber
 
 
 def model_folder(settings: Settings) -> Path:
@@ -191,7 +195,7 @@ async def open_journal(settings: Settings, metrics: Metrics, stack: AsyncExitSta
 
 async def open_memory(
     settings: Settings,
-    long_term: ChromaLongTermMemory,
+    long_term: GuardedLongTermMemory,
     short_term: ShortTermBreaker,
     embedder: Embedder,
     stack: AsyncExitStack,
@@ -212,3 +216,22 @@ async def open_memory(
     writing_behind.start_soon(supervise, "distrusted windows", memory.drop_distrusted)
     writing_behind.start_soon(supervise, "missing vectors", memory.backfill.run)
     return memory
+
+
+async def open_erasures(
+    settings: Settings,
+    memory: DualMemory,
+    guard: GuardedLongTermMemory,
+    journal: Journal,
+    keeper: ChromaKeeper | None,
+    stack: AsyncExitStack,
+) -> Erasures:
+    """What carries out erasures, with the ledger of the data folder; resume and run it."""
+    ledger = await to_thread.run_sync(SqliteLedger.open, settings.data_dir)
+    stack.callback(ledger.close)
+    scrubber = None
+    if keeper is not None:
+        scrubber = Scrubber(
+            keeper.folder, held=keeper.held, writes_held=keeper.gate.closed_to_batches
+        )
+    return Erasures(ledger, memory, guard, scrubber, keepsakes=[journal])

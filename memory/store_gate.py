@@ -38,6 +38,7 @@ class StoreGate:
         self._open_to_writes = _Door()
         self._closing = anyio.Lock()
         self._under_way = 0
+        self._writes_under_way = 0
         self._asked_at: dict[str, float] = {}
         self._ended = anyio.Event()
         self._rewriting: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
@@ -55,8 +56,12 @@ class StoreGate:
             return
         door = self._open_to_reads if kind == "read" else self._open_to_writes
         await door.passed()
-        with self._counted(collection):
-            yield
+        self._writes_under_way += kind == "write"
+        try:
+            with self._counted(collection):
+                yield
+        finally:
+            self._writes_under_way -= kind == "write"
 
     @asynccontextmanager
     async def rewriting(self, collection: str) -> AsyncIterator[None]:
@@ -89,6 +94,22 @@ class StoreGate:
             finally:
                 for door in (self._open_to_writes, self._open_to_reads, self._open_to_batches):
                     door.open()
+
+    @asynccontextmanager
+    async def closed_to_batches(self) -> AsyncIterator[None]:
+        """Within the block no new batch is begun, and those before it have been written, or were
+        waited for as long as ``DRAIN_S``; reads, and changes of what stands, go on.
+        """
+        async with self._closing:
+            try:
+                self._open_to_batches.shut()
+                with anyio.move_on_after(DRAIN_S):
+                    await anyio.sleep(SETTLE_S)
+                    while self._writes_under_way:
+                        await self._ended.wait()
+                yield
+            finally:
+                self._open_to_batches.open()
 
     async def _quiet(self) -> None:
         """Return when nothing has been under way for a moment: a batch's next request follows

@@ -89,7 +89,7 @@ def test_each_module_with_behaviour_has_its_test_file() -> None:
             "__init__", "__main__", "admin", "app", "cli", "client_errors", "desk", "finish",
             "http_routes", "placing", "reply", "reply_model", "security_headers", "server",
             "services", "session", "settings", "stages", "startup", "state", "stores",
-            "terminal_chat",
+            "terminal_chat", "erasing",
             "terminal_input", "terminal_reply", "turn", "websocket",
         },
         "memory": {

@@ -7,7 +7,7 @@ beside the store is forgotten, the records are deleted, the files are scrubbed, 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol
 
 import anyio
@@ -18,7 +18,7 @@ import structlog
 from memory.dual_memory import DualMemory
 from memory.errors import MemoryFault, StoreBusy, StoreUnavailable
 from memory.hidden_users import GuardedLongTermMemory
-from memory.messages import MessageId, UserId
+from memory.messages import MessageId, UserId, tombstone
 from memory.upkeep.ledger import Erasure, Ledger
 from memory.upkeep.scrubbing import Scrubbed
 
@@ -35,8 +35,15 @@ RETRY_S: Final = 1.0
 MOST_RETRY_S: Final = 15.0
 MOST_UNFINISHED: Final = 1_000
 
-Forgetter = Callable[[UserId], Awaitable[None]]
-"""Erases a user's bytes from one more place that keeps some; may be called again."""
+
+class Keepsake(Protocol):
+    """One more place that keeps words, as :class:`memory.journal.Journal` does. Both methods leave
+    no byte, and may be called again; they raise a ``MemoryFault`` if they fail.
+    """
+
+    async def forget_user(self, user: UserId) -> None: ...
+
+    async def forget_messages(self, ids: Collection[MessageId]) -> None: ...
 
 
 class Scrubs(Protocol):
@@ -60,7 +67,7 @@ class Erasures:
 
     *guard* is the long-term memory of *memory*. *scrubber* is ``None`` where the files are not at
     hand: records are deleted, and the bytes are the matter of whoever runs that store.
-    *forgetters* are told of each user who is erased.
+    *keepsakes* are other places that keep words on disk.
     """
 
     def __init__(
@@ -70,14 +77,14 @@ class Erasures:
         guard: GuardedLongTermMemory,
         scrubber: Scrubs | None,
         *,
-        forgetters: Sequence[Forgetter] = (),
+        keepsakes: Sequence[Keepsake] = (),
         times: ErasureTimes | None = None,
     ) -> None:
         self._ledger = ledger
         self._memory = memory
         self._guard = guard
         self._scrubber = scrubber
-        self._forgetters = tuple(forgetters)
+        self._keepsakes = tuple(keepsakes)
         self._on_begin: list[Callable[[UserId], None]] = []
         self._times = times or ErasureTimes()
         self._unfinished: dict[str, Erasure] = {}
@@ -124,6 +131,10 @@ class Erasures:
         there = [message.id for message in found if message.status != "deleted"]
         return await self._begin(user, there) if there else None
 
+    async def find(self, erasure: str) -> Erasure | None:
+        """The erasure of that id."""
+        return await anyio.to_thread.run_sync(self._ledger.find, erasure)
+
     async def latest(self, limit: int) -> list[Erasure]:
         """The last erasures, newest first."""
         return await anyio.to_thread.run_sync(self._ledger.latest, limit)
@@ -131,6 +142,8 @@ class Erasures:
     async def run(self) -> None:
         """Carry out what is asked for, until cancelled; what is not finished is resumed."""
         retry_s = self._times.retry_s
+        if self._unfinished:
+            self._asked.set()  # also after a fault of ours ended this once
         while True:
             await self._gathered()
             begun = list(self._unfinished.values())
@@ -212,19 +225,23 @@ class Erasures:
             await self._take_out_messages(user, erasure.messages)
             return
         await self._memory.forget_around(user)
-        for forget in self._forgetters:
-            await forget(user)
-        await self._guard.forget_user(user)
+        for keepsake in self._keepsakes:
+            await keepsake.forget_user(user)
+        async with self._memory.backfill.held(user):
+            await self._guard.forget_user(user)
 
     async def _take_out_messages(self, user: UserId, ids: Sequence[MessageId]) -> None:
         stored = await self._guard.unhidden.by_ids(user, ids)
         for message in stored:
-            if message.status != "deleted":
+            if message.status != "deleted" and not self._guard.is_hidden(user):
                 await self._memory.conversations.untitle(message)
-        await self._guard.delete(user, ids)
+        for keepsake in self._keepsakes:
+            await keepsake.forget_messages(ids)
+        async with self._memory.backfill.held(user):
+            await self._guard.delete(user, ids)
         await self._memory.drop_windows(user, {message.conversation for message in stored})
         if stored:
-            await self._memory.read_again((await self._guard.by_ids(user, [stored[0].id]))[0])
+            await self._memory.read_again(tombstone(stored[0]))
 
     async def _finish(self, erasure: Erasure) -> None:
         user = _named(erasure)

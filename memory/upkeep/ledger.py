@@ -75,6 +75,10 @@ class Ledger(Protocol):
         """What is to be done still, oldest first."""
         ...
 
+    def find(self, erasure: str) -> Erasure | None:
+        """The erasure of that id, without its messages."""
+        ...
+
     def latest(self, limit: int) -> list[Erasure]:
         """The last ones, newest first, without their messages."""
         ...
@@ -139,7 +143,7 @@ class SqliteLedger:
                 if known.user == user and set(known.messages) == set(wanted):
                     return known
             erasure = Erasure(
-                id=secrets.token_hex(8), user=user, messages=wanted, requested_at=time.time()
+                id=secrets.token_hex(16), user=user, messages=wanted, requested_at=time.time()
             )
             self._connection.execute("BEGIN IMMEDIATE")
             with self._connection:
@@ -175,13 +179,16 @@ class SqliteLedger:
                 for row in rows.fetchall()
             ]
 
+    def find(self, erasure: str) -> Erasure | None:
+        return next(iter(self._entries("WHERE id = ?", erasure)), None)
+
     def latest(self, limit: int) -> list[Erasure]:
+        return self._entries("ORDER BY requested_at DESC LIMIT ?", limit)
+
+    def _entries(self, which: str, value: str | int) -> list[Erasure]:
+        query = f"SELECT id, user, requested_at, finished_at FROM erasures {which}"  # noqa: S608  # ours
         with self._lock:
-            rows = self._connection.execute(
-                "SELECT id, user, requested_at, finished_at FROM erasures"
-                " ORDER BY requested_at DESC LIMIT ?",
-                (limit,),
-            ).fetchall()
+            rows = self._connection.execute(query, (value,)).fetchall()
         return [
             Erasure(id=row[0], user=row[1], requested_at=row[2], finished_at=row[3]) for row in rows
         ]

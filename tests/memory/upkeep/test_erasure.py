@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from memory.hidden_users import GuardedLongTermMemory
 from memory.hot import open_hot_memories
 from memory.in_process_embedder import InProcessEmbedder
 from memory.in_process_long_term import InProcessLongTermMemory
-from memory.messages import Message, UserId, tombstone
+from memory.messages import Message, MessageId, UserId, tombstone
 from memory.short_term import ShortTermPolicy
 from memory.upkeep.erasure import Erasures, ErasureTimes
 from memory.upkeep.ledger import Erasure, SqliteLedger
@@ -54,13 +54,29 @@ class Scrubs:
         return Scrubbed(0.0, 0.0, 0)
 
 
+class Notes:
+    """One more place that keeps words; fails for *stuck*."""
+
+    def __init__(self, forgotten: list[str], stuck: UserId | None = None) -> None:
+        self._forgotten = forgotten
+        self._stuck = stuck
+
+    async def forget_user(self, user: UserId) -> None:
+        if user == self._stuck:
+            raise StoreUnavailable("in use")
+        self._forgotten.append(user)
+
+    async def forget_messages(self, ids: Collection[MessageId]) -> None:
+        self._forgotten += ids
+
+
 class World:
     def __init__(self, folder: Path, memory: DualMemory, erasures: Erasures) -> None:
         self.folder = folder
         self.memory = memory
         self.erasures = erasures
         self.begun: list[UserId] = []
-        self.forgotten: list[UserId] = []
+        self.forgotten: list[str] = []
 
     async def say(self, message: Message) -> None:
         vector = await self.memory.embed(message.text)
@@ -109,12 +125,11 @@ async def opened(
         anyio.create_task_group() as tasks,
     ):
         memory = DualMemory(guard, short_term, InProcessEmbedder(), hot, window_messages=10)
-        forgotten: list[UserId] = []
+        forgotten: list[str] = []
 
-        async def forget(user: UserId) -> None:
-            forgotten.append(user)
-
-        erasures = Erasures(ledger, memory, guard, scrubs, forgetters=[forget], times=times)
+        erasures = Erasures(
+            ledger, memory, guard, scrubs, keepsakes=[Notes(forgotten)], times=times
+        )
         world = World(folder, memory, erasures)
         world.forgotten = forgotten
         erasures.on_begin(world.begun.append)
@@ -174,12 +189,14 @@ async def test_a_deleted_message_is_a_tombstone_at_once_and_everywhere(
     scrubs.gate = anyio.Event()
     erasure = await world.erasures.delete_messages(user, [first.id])
     assert erasure is not None
+    assert erasure.messages == (first.id,)
     assert await world.memory.long_term.by_ids(user, [first.id]) == [tombstone(first)]
     vector = await world.memory.embed(first.text)
     found = await world.memory.recall(user, first.text, vector, limit=5)
     assert first.id not in {item.id for item in found.items}
     scrubs.gate.set()
     await world.finished(erasure)
+    assert world.forgotten == [first.id]
     assert await inner.by_ids(user, [first.id]) == [tombstone(first)]
     assert await world.memory.long_term.latest(user, TEA, limit=5) == [
         tombstone(first),
@@ -204,6 +221,24 @@ async def test_a_title_that_somebody_else_gave_stays(
     await world.finished(erasure)
     (conversation,) = (await world.memory.conversations.page(user, limit=5)).conversations
     assert conversation.title == first.text
+
+
+async def test_a_message_and_then_all_of_its_user_are_erased_together(
+    world: World, scrubs: Scrubs
+) -> None:
+    user = somebody()
+    messages = line(user, 3)
+    for message in messages:
+        await world.say(message)
+    scrubs.gate = anyio.Event()
+    single = await world.erasures.delete_messages(user, [messages[0].id])
+    everything = await world.erasures.forget_user(user)
+    assert single is not None
+    scrubs.gate.set()
+    await world.finished(single)
+    await world.finished(everything)
+    assert not await scrubs.holds_user(user)
+    await world.say(said(user))
 
 
 async def test_foreign_messages_are_not_deleted(world: World) -> None:
@@ -284,12 +319,8 @@ async def test_one_that_cannot_be_done_keeps_no_other_from_being_done(
 ) -> None:
     stuck, other = somebody("stuck"), somebody()
 
-    async def forget(user: UserId) -> None:
-        if user == stuck:
-            raise StoreUnavailable("in use")
-
     async with opened(tmp_path, inner, short_term, scrubs) as world:
-        world.erasures._forgetters = (forget,)
+        world.erasures._keepsakes = (Notes([], stuck),)
         await world.erasures.forget_user(stuck)
         await world.finished(await world.erasures.forget_user(other))
 
