@@ -22,6 +22,7 @@ SHELF: Final = "user_00"
 """The collection of all users' messages, as placed by default."""
 HEALED_WITHIN_S: Final = 60.0
 PAGE: Final = 500
+LOOK_EVERY_S: Final = 0.5
 SEGMENT: Final = """
     SELECT s.id FROM segments s JOIN collections c ON c.id = s.collection
     WHERE s.scope = 'VECTOR' AND c.name = ?
@@ -72,27 +73,34 @@ def missing_vectors(world: World) -> int:
     """
     try:
         with shelf(world) as collection:
-            total, there, last = collection.count(), 0, None
-            for offset in range(0, total, PAGE):
+            missing, last = 0, None
+            for offset in range(0, collection.count(), PAGE):
                 rows = collection.get(limit=PAGE, offset=offset, include=["embeddings"])
                 vectors = np.asarray(rows["embeddings"], dtype=np.float32)
-                there += int((np.abs(vectors).max(axis=1) > 0).sum()) if len(vectors) else 0
-                last = vectors[-1] if len(vectors) else last
+                if len(vectors):
+                    missing += int((np.abs(vectors).max(axis=1) == 0).sum())
+                    last = vectors[-1]
             if last is not None:
                 collection.query(
                     query_embeddings=[last.tolist()], n_results=1, where={"type": "user"}
                 )
-            return int(total) - there
+            return missing
     except (ChromaError, httpx.HTTPError, ValueError, AssertionError, OSError):
         return -1
 
 
 def wait_healed(world: World, since: float, within_s: float = HEALED_WITHIN_S) -> float:
-    """Seconds from *since* until the index has all messages."""
+    """Seconds from *since* until the index has all messages.
+
+    The server is asked first whether it is still healing: to look oneself is hard work for Chroma.
+    """
     left = -1
     while time.monotonic() < since + within_s:
-        left = missing_vectors(world)
-        if left == 0:
-            return time.monotonic() - since
-        time.sleep(0.25)
+        parts = httpx.get(f"{world.url}/readyz", timeout=10).json()["parts"]
+        if "healing" not in parts["chroma"]:
+            seen_at = time.monotonic()
+            left = missing_vectors(world)
+            if left == 0:
+                return seen_at - since
+        time.sleep(LOOK_EVERY_S)
     raise AssertionError(f"after {within_s:.0f} s the index lacks {left} messages (-1: all fail)")
