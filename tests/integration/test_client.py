@@ -32,7 +32,7 @@ async def test_a_reply_streams_and_the_next_one_remembers(
 ) -> None:
     with anyio.fail_after(WITHIN_S):
         async with await Client.guest(server.url) as client:
-            stub.mode = Mode(tokens=20, token_ms=5)
+            stub.mode = Mode(tokens=20, token_ms=25)
             chat = new_id()
             reply = client.send("My boat is called Gaivota.", conversation=chat)
             accepted = await reply.accepted()
