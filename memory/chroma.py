@@ -16,6 +16,7 @@ from anyio.abc import TaskStatus
 from memory.chroma_appends import Append, ChromaAppends
 from memory.chroma_client import Address, ChromaClient
 from memory.chroma_collections import ChromaCollections, CollectionSpec, Select
+from memory.chroma_conversation_list import ConversationList
 from memory.chroma_conversations import ConversationWalk
 from memory.chroma_erasure import ChromaErasure
 from memory.chroma_months import MonthWalk
@@ -35,7 +36,7 @@ from memory.messages import (
     Vectors,
     tombstone,
 )
-from memory.paging import conversation_page, parse_month_cursor
+from memory.paging import parse_month_cursor
 from memory.placement import Placement, Shelf
 from memory.records import (
     conversation_record,
@@ -209,10 +210,7 @@ class ChromaLongTermMemory:
     async def conversations(
         self, user: UserId, *, limit: int, before: str | None = None
     ) -> ConversationPage:
-        select = Select(where=("user_id", [user]), include=("metadatas",))
-        rows = await self._collections.read_all(self._directory, select)
-        found = [stored_conversation(user, row.id, row.metadata) for row in rows]
-        return conversation_page(found, limit=limit, before=before)
+        return await ConversationList(self._collections, self._directory, user).page(limit, before)
 
     async def conversation(self, user: UserId, conversation: ConversationId) -> Conversation | None:
         record_id = conversation_record_id(user, conversation)

@@ -18,7 +18,7 @@ from memory.chroma_client import ChromaClient, CollectionGone
 from memory.chroma_requests import asked, filled, repeated, sent, where
 from memory.errors import IndexDamaged, StoreUnavailable
 from memory.messages import Vector, Vectors
-from memory.records import Record, is_unembedded
+from memory.records import LISTED, Record, is_unembedded
 from memory.sync_threshold import LEAST
 
 log = structlog.get_logger(__name__)
@@ -59,6 +59,10 @@ class CollectionSpec(msgspec.Struct, frozen=True, kw_only=True):
             "dimension": self.dimension,
         }
         return facts if self.owner is None else facts | {"owner": self.owner}
+
+    def customs(self) -> dict[str, str | int]:
+        """What else is written when it is made: how its records are kept, which older ones lack."""
+        return {LISTED: "month"} if self.kind == "conversations" else {}
 
 
 class Select(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,6 +178,11 @@ class ChromaCollections:
             if len(rows) < ROWS_PER_READ:
                 return found
 
+    async def facts(self, spec: CollectionSpec) -> Mapping[str, object]:
+        """What is written into the collection; nothing if there is none."""
+        collection = await self._opened(spec, make=False)
+        return (collection.metadata or {}) if collection is not None else {}
+
     async def usage(self, prefix: str) -> dict[str, int]:
         """``collections`` whose names begin with *prefix*, and the ``records`` of messages in
         them, where they are few enough to be counted.
@@ -261,7 +270,7 @@ class ChromaCollections:
                 lambda: self._client.create_collection(
                     spec.name,
                     configuration={"hnsw": {"space": "cosine", "sync_threshold": LEAST}},
-                    metadata=spec.metadata(),
+                    metadata=spec.metadata() | spec.customs(),
                     get_or_create=True,  # another worker may have been faster
                 )
             )

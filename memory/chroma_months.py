@@ -13,15 +13,14 @@ from typing import Final
 import numpy as np
 
 from memory.chroma_collections import ChromaCollections, CollectionSpec, Select
+from memory.chroma_month_index import MonthIndex
 from memory.long_term import StoredPage
 from memory.messages import Message, UserId, Vectors
 from memory.paging import month_cursor
-from memory.records import FIRST_MONTH, is_unembedded, month_key, stored_message
+from memory.records import is_unembedded, stored_message
 
 VECTORS_PER_READ: Final = 100
 """A hundred vectors are 0.8 MB of JSON and hold up the event loop for some 8 ms."""
-FIRST_SPAN: Final = 2
-SPAN_GROWTH: Final = 8
 
 
 class MonthWalk:
@@ -41,6 +40,7 @@ class MonthWalk:
         self._spec = spec
         self._user = user
         self._note = note
+        self._months = MonthIndex(collections, spec, user, "month")
 
     async def page(self, month: int, left: int | None, limit: int) -> StoredPage:
         """At most *limit* messages, from *month* on backwards; of *month* itself the first *left*
@@ -50,7 +50,7 @@ class MonthWalk:
         vectors: list[Vectors] = [np.empty((0, self._spec.dimension), dtype=np.float32)]
         while len(messages) < limit:
             if left is None:
-                found = await self._last_month(month)
+                found = await self._months.last(month)
                 if found is None:
                     return StoredPage(tuple(messages), np.concatenate(vectors), None)
                 month, left = found, await self._count(found)
@@ -65,7 +65,7 @@ class MonthWalk:
 
     async def _slice(self, month: int, offset: int, count: int) -> tuple[list[Message], Vectors]:
         select = Select(
-            where=("month", [month_key(self._user, month)]),
+            where=self._months.where(month, month),
             include=("documents", "metadatas", "embeddings"),
             limit=count,
             offset=offset,
@@ -78,31 +78,5 @@ class MonthWalk:
         return messages, vectors
 
     async def _count(self, month: int) -> int:
-        select = Select(where=("month", [month_key(self._user, month)]), include=())
+        select = Select(where=self._months.where(month, month), include=())
         return len(await self._collections.read_all(self._spec, select))
-
-    async def _last_month(self, latest: int) -> int | None:
-        """The last month up to *latest* in which the user said anything.
-
-        Longer and longer spans are asked for anything at all, then the span is halved: the end
-        of somebody's history costs four requests, and no date of a first message is needed,
-        which an import could lower.
-        """
-        span = FIRST_SPAN
-        while latest >= FIRST_MONTH:
-            earliest = max(FIRST_MONTH, latest - span + 1)
-            if await self._any(earliest, latest):
-                while earliest < latest:
-                    middle = (earliest + latest + 1) // 2
-                    if await self._any(middle, latest):
-                        earliest = middle
-                    else:
-                        latest = middle - 1
-                return latest
-            latest, span = earliest - 1, span * SPAN_GROWTH
-        return None
-
-    async def _any(self, earliest: int, latest: int) -> bool:
-        keys = [month_key(self._user, month) for month in range(earliest, latest + 1)]
-        select = Select(where=("month", keys), include=(), limit=1)
-        return bool((await self._collections.read(self._spec, select)).rows)

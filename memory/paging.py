@@ -9,6 +9,7 @@ from typing import Final
 
 from memory.long_term import ConversationPage
 from memory.messages import Conversation
+from memory.records import month_of
 
 _MONTH_CURSOR: Final = re.compile(r"(\d{4})-(0[1-9]|1[0-2])(?:\.(\d{1,9}))?", re.ASCII)
 
@@ -51,6 +52,11 @@ def conversation_page(
     page = tuple(ordered[: max(0, limit)])
     more = bool(page) and len(page) < len(ordered)
     return ConversationPage(page, f"{page[-1].updated_at!r}/{page[-1].id}" if more else None)
+
+
+def month_of_place(before: str) -> int:
+    """The month in which that conversation was updated; ``NotACursor`` likewise."""
+    return month_of(_parse_place(before)[0])
 
 
 def _place(conversation: Conversation) -> tuple[float, str]:

@@ -7,8 +7,9 @@ finds what is asked for and can find nothing of anybody else (decision 3)::
     page   <user>/<conversation>/<depth // 16>    a stretch of a conversation
     month  <user>/<yyyy-mm>                       what was said in a month, UTC
 
-A third stands in few records, and only for a time: ``unembedded`` marks those whose words could
-not be embedded yet. They have a placeholder for a vector, which is never compared with anything.
+A conversation's record has one of the kind, ``listed``, for the month of its last update. Another
+key stands in few records, and only for a time: ``unembedded`` marks those whose words could not be
+embedded yet. They have a placeholder for a vector, which is never compared with anything.
 Records of earlier versions have a key ``conv`` besides, which nothing reads.
 
 ``<user>`` is :func:`memory.messages.user_key` and holds no slash, so everything up to the first
@@ -59,6 +60,9 @@ STATUSES: Final[tuple[MessageStatus, ...]] = (
 
 FIRST_MONTH: Final = 1970 * 12
 LAST_MONTH: Final = 9999 * 12 + 11
+LISTED: Final = "listed"
+LAST_LISTED_MONTH: Final = 2099 * 12 + 11
+"""Conversations updated later, which a wrong clock may have said, stand in this month's list."""
 _LAST_SECOND: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
 
 MetadataValue = str | int | float
@@ -96,6 +100,11 @@ def month_of(timestamp: float) -> int:
 def month_key(user: UserId, month: int) -> str:
     """The value of ``month`` in the records of a user's month."""
     return f"{user_key(user)}/{month // 12:04d}-{month % 12 + 1:02d}"
+
+
+def listed_month(month: int) -> int:
+    """The month in whose list a conversation stands that was updated in *month*."""
+    return min(month, LAST_LISTED_MONTH)
 
 
 def conversation_record_id(user: UserId, conversation: ConversationId) -> str:
@@ -193,6 +202,7 @@ def conversation_record(conversation: Conversation) -> Record:
             "created_at": conversation.created_at,
             "updated_at": conversation.updated_at,
             "head": conversation.head or "",
+            LISTED: month_key(conversation.user, listed_month(month_of(conversation.updated_at))),
         },
     )
 

@@ -19,11 +19,14 @@ SPEC = CollectionSpec(
 
 
 class ShelfTwin:
-    """One collection; ``reads`` counts the requests it would have taken."""
+    """One collection; ``reads`` counts the requests it would have taken, ``rows`` what they read
+    with its metadata.
+    """
 
     def __init__(self, messages: Sequence[Message] = ()) -> None:
         self.records: list[tuple[Record, Message]] = []
         self.reads = 0
+        self.rows = 0
         for message in messages:
             self.add(message)
 
@@ -42,6 +45,7 @@ class ShelfTwin:
         found = [each for each in self.records if _is_selected(each[0], select)]
         end = None if select.limit is None else select.offset + select.limit
         found = found[select.offset : end]
+        self.rows += len(found) if "metadatas" in select.include else 0
         rows = [
             Row(
                 record.id,

@@ -268,9 +268,7 @@ async def test_what_is_excluded_is_not_recalled_and_the_best_comes_first() -> No
         assert {item.id for item in without.items} == {"m0", "m1", "m2", "m4"}
 
 
-async def test_what_is_said_while_the_embedder_fails_is_found_by_words_then_by_meaning() -> (
-    None
-):
+async def test_what_is_said_while_the_embedder_fails_is_found_by_words_then_by_meaning() -> None:
     embedder = Moody(384)
     async with opened(embedder) as world, anyio.create_task_group() as tasks:
         await world.recalled(ANN)
