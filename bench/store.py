@@ -154,6 +154,12 @@ def text(report: Report) -> str:
         return name, f"{mine:,.1f}", f"{theirs:,.1f}", ratio, aim
 
     users = report.plan.users
+    late = [
+        f"{name}: {it.steady.missing:,} of {it.steady.records + it.steady.missing:,} records were "
+        "not stored in twice the time, and are in no figure"
+        for name, it in report.stores.items()
+        if it.steady.missing
+    ]
     big, their_big = ours.for_users(users), naive.for_users(users)
     rows = [
         row(f"{RATE:g} records/s: p50 ms", ours.steady.p50_ms, naive.steady.p50_ms, "<= 20"),
@@ -174,6 +180,7 @@ def text(report: Report) -> str:
     return "\n\n".join(
         [
             table(("", "tandem", "naive", "naive/tandem", "aim"), rows),
+            *late,
             f"naive's MB and files are extrapolated from {naive.many.users} users",
             table(("records; lone append, p50 / p95 ms", "tandem", "naive"), growth),
             _growth(ours.growth[min(ours.growth)], ours.growth[max(ours.growth)]),

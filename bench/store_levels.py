@@ -21,6 +21,8 @@ class Waits(msgspec.Struct, kw_only=True):
     """Durable appends; times in milliseconds. ``rate``: stored in a second."""
 
     records: int
+    missing: int = 0
+    """Offered, and not stored when the measurement ended."""
     rate: float
     p50_ms: float
     p95_ms: float
@@ -73,7 +75,8 @@ async def warm(store: Store, made: Made) -> None:
 
 async def steady(store: Store, made: Made, *, rate: float, seconds: float) -> Waits:
     """Appends of random users at random times (Poisson), whether the store keeps up or not;
-    each is timed from the moment at which it was due.
+    each is timed from the moment at which it was due. A store that is late is waited for as long
+    again.
     """
     dice = random.Random(3)
     watch = Watch(store)
@@ -82,13 +85,17 @@ async def steady(store: Store, made: Made, *, rate: float, seconds: float) -> Wa
         await store.append(*made.next(dice.randrange(USERS)))
         watch.note(due_s)
 
-    async with anyio.create_task_group() as tasks:
-        due_s = time.perf_counter()
-        for _ in range(int(rate * seconds)):
-            due_s += dice.expovariate(rate)
-            await anyio.sleep(max(0.0, due_s - time.perf_counter()))
-            tasks.start_soon(one, due_s)
-    return watch.told()
+    offered = int(rate * seconds)
+    with anyio.move_on_after(2 * seconds):
+        async with anyio.create_task_group() as tasks:
+            due_s = time.perf_counter()
+            for _ in range(offered):
+                due_s += dice.expovariate(rate)
+                await anyio.sleep(max(0.0, due_s - time.perf_counter()))
+                tasks.start_soon(one, due_s)
+    found = watch.told()
+    found.missing = offered - found.records
+    return found
 
 
 async def flat_out(store: Store, made: Made, *, seconds: float) -> Waits:

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import anyio
 import chromadb
+import httpx
 import numpy as np
 from chromadb.api import AsyncClientAPI
 from chromadb.api.models.AsyncCollection import AsyncCollection
@@ -32,6 +33,8 @@ READY_WITHIN_S = 60.0
 POOL = 512
 """Vectors made beforehand, so that making them is not measured."""
 TURNS_OF_CONVERSATION = 40
+NAIVE_AT_ONCE = 100
+"""A connection for each user; Chroma's client itself would open one for each waiting record."""
 WORDS = ("arden", "bell", "dice", "float", "under", "link", "rope", "sail", "never", "turn")
 
 
@@ -52,7 +55,7 @@ class Made:
             id=MessageId(f"{number:024x}"),
             user=UserId(f"user{user}"),
             conversation=ConversationId(f"c{user}-{number // (100 * TURNS_OF_CONVERSATION)}"),
-            role="assistant" if number % 2 else "user",
+            role="user",  # a reply waits for a question's write under load, on purpose
             text=" ".join(self._dice.choices(WORDS, k=12)),
             timestamp=time.time(),
             depth=number % TURNS_OF_CONVERSATION,
@@ -100,6 +103,7 @@ class Naive:
     def __init__(self, chroma: AsyncClientAPI, pid: int) -> None:
         self._chroma = chroma
         self._collections: dict[str, AsyncCollection] = {}
+        self._at_once = anyio.CapacityLimiter(NAIVE_AT_ONCE)
         self.pid = pid
 
     async def append(self, message: Message, vector: Vector) -> None:
@@ -109,12 +113,13 @@ class Naive:
                 f"user_{message.user}", metadata={"hnsw:space": "cosine"}, embedding_function=None
             )
             self._collections[message.user] = collection
-        await collection.add(
-            ids=[message.id],
-            documents=[message.text],
-            embeddings=vector[np.newaxis],
-            metadatas=[{"role": message.role, "timestamp": message.timestamp}],
-        )
+        async with self._at_once:
+            await collection.add(
+                ids=[message.id],
+                documents=[message.text],
+                embeddings=vector[np.newaxis],
+                metadatas=[{"role": message.role, "timestamp": message.timestamp}],
+            )
 
 
 @asynccontextmanager
@@ -151,7 +156,7 @@ async def open_naive(folder: Path) -> AsyncIterator[Naive]:
                 try:
                     chroma = await chromadb.AsyncHttpClient(host="127.0.0.1", port=process.port)
                     break
-                except ValueError:  # it does not listen yet
+                except (ValueError, httpx.ConnectError):  # it does not listen yet
                     await anyio.sleep(0.05)
         yield Naive(chroma, program.pid)
 

@@ -84,6 +84,11 @@ class CommitQueue(Generic[Item, Outcome]):
             (self.bulk if waiting.bulk else self.urgent).push(waiting)
         self._arrived.set()
 
+    @property
+    def has_patient(self) -> bool:
+        """Whether something waits for company."""
+        return bool(self._patient)
+
     def is_due(self) -> bool:
         """Whether something is to be written now, other than in bulk."""
         return bool(self.urgent) or (
@@ -95,6 +100,14 @@ class CommitQueue(Generic[Item, Outcome]):
         self._arrived = anyio.Event()
         with anyio.move_on_at(self._patient[0][0]):
             await self._arrived.wait()
+
+    async def wait_lull(self, lull_s: float, at_most_s: float) -> None:
+        """Wait while others come: until none has for *lull_s*, for at most *at_most_s*."""
+        with anyio.move_on_after(at_most_s):
+            present = -1
+            while present != len(self):
+                present = len(self)
+                await anyio.sleep(lull_s)
 
     def next_batch(self, most: int, most_bulk: int) -> list[Waiting[Item, Outcome]]:
         """Remove what is written next; bulk never rides with single items, whom it slows.

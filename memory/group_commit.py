@@ -48,14 +48,16 @@ class CommitPolicy:
 
     A batch holds ``max_batch`` single items or ``bulk_batch`` in bulk. ``max_waiting`` may wait,
     and as many again in bulk, ``max_waiting_each`` of one sender. After a batch of more than one
-    the next ones of the crowd are waited for ``linger_s``.
+    the next ones of the crowd are waited for, until none came for ``lull_s`` and for at most
+    ``linger_s``.
     """
 
     max_batch: int = 100
     bulk_batch: int = 20
     max_waiting: int = 2_000
     max_waiting_each: int = 500
-    linger_s: float = 0.002
+    lull_s: float = 0.001
+    linger_s: float = 0.005
 
 
 DEFAULT_POLICY: Final = CommitPolicy()
@@ -139,7 +141,8 @@ class GroupCommit(Generic[Key, Item, Outcome]):
         self._backlog.admit(waiting.sender)
         now = anyio.current_time()
         crowd = now - self._written_at.get(key, -CROWD_WITHIN_S) < CROWD_WITHIN_S
-        queue.push(waiting, patient_until=now + patience_s if patience_s and crowd else None)
+        patient = patience_s > 0 and (crowd or queue.has_patient)  # none overtakes another
+        queue.push(waiting, patient_until=now + patience_s if patient else None)
         await waiting.done.wait()
         if isinstance(waiting.outcome, StoreError):
             raise waiting.outcome
@@ -193,7 +196,7 @@ class GroupCommit(Generic[Key, Item, Outcome]):
                         continue
                     crowd = len(batch) > 1 and not batch[0].bulk
                     if crowd and len(queue.urgent) < self._policy.max_batch:
-                        await anyio.sleep(self._policy.linger_s)
+                        await queue.wait_lull(self._policy.lull_s, self._policy.linger_s)
                     await self._gate()
                     batch = queue.next_batch(self._policy.max_batch, self._policy.bulk_batch)
                     self._on_batch(len(batch))

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from memory.commit_queue import Backlog, CommitQueue, Turns, Waiting
@@ -75,6 +76,23 @@ async def test_a_wait_for_company_ends_when_somebody_comes() -> None:
             tasks.start_soon(queue.wait_due)
             await anyio.wait_all_tasks_blocked()
             queue.push(single("b1"))
+
+
+async def test_a_lull_is_waited_for_while_others_come_but_not_for_ever() -> None:
+    queue: CommitQueue[str, None] = CommitQueue()
+    with anyio.fail_after(30):
+        await queue.wait_lull(0.001, 3_600)
+
+        async def come() -> None:
+            while True:
+                queue.push(single("a1"))
+                await anyio.lowlevel.checkpoint()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(come)
+            await queue.wait_lull(0.001, 0.01)
+            tasks.cancel_scope.cancel()
+    assert queue.is_due()
 
 
 def test_a_backlog_is_bounded_in_sum_and_for_each_sender() -> None:

@@ -63,7 +63,7 @@ async def open_gate(gate: anyio.Event) -> None:
 
 async def test_a_lone_item_is_written_at_once_and_alone() -> None:
     store = Store()
-    commit: Commit = GroupCommit(store.write, policy=CommitPolicy(linger_s=3_600))
+    commit: Commit = GroupCommit(store.write, policy=CommitPolicy(lull_s=3_600, linger_s=3_600))
     with anyio.fail_after(30):
         async with running(commit):
             assert await commit.submit("a", 1) == 10
@@ -103,7 +103,7 @@ async def test_what_gathers_during_a_write_is_written_together_in_order() -> Non
 
 async def test_after_a_crowd_the_next_ones_are_waited_for() -> None:
     store = Store()
-    commit: Commit = GroupCommit(store.write, policy=CommitPolicy(linger_s=0.5))
+    commit: Commit = GroupCommit(store.write, policy=CommitPolicy(lull_s=0.5, linger_s=3_600))
     outcomes: dict[int, object] = {}
     async with running(commit) as tasks:
         gates = [anyio.Event(), anyio.Event()]

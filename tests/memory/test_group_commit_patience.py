@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import anyio
+import pytest
 
 from memory import group_commit
 from memory.group_commit import GroupCommit
@@ -33,6 +34,24 @@ async def test_in_a_crowd_a_patient_item_shares_the_next_batch() -> None:
             assert commit.waiting == 1
             await submit(commit, 3, 0)
     assert store.batches == [("a", [1]), ("a", [3, 2])]
+
+
+async def test_a_patient_item_does_not_overtake_another_when_the_crowd_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = Store()
+    commit: Commit = GroupCommit(store.write)
+    with anyio.fail_after(30):
+        async with running(commit) as tasks:
+            await submit(commit, 1, 0)
+            tasks.start_soon(submit, commit, 2, 3_600)
+            await anyio.wait_all_tasks_blocked()
+            monkeypatch.setattr(group_commit, "CROWD_WITHIN_S", 0.0)
+            tasks.start_soon(submit, commit, 3, 3_600)
+            await anyio.wait_all_tasks_blocked()
+            assert store.written == [1]
+            await submit(commit, 4, 0)
+    assert store.batches == [("a", [1]), ("a", [4, 2, 3])]
 
 
 async def test_patience_ends() -> None:
