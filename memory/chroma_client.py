@@ -33,18 +33,25 @@ MAX_CONNECTIONS: Final = 20
 UNPROXIED: Final = ("all://127.0.0.1", "all://localhost", "all://[::1]")
 
 
-Damage = Literal["certain", "possible"]
+Damage = Literal["certain", "possible", "stuck"]
 Report = Callable[[str, Damage], None]
 """Is told the id of a collection whose index is, or may be, damaged. A vector that cannot be
-found is no more than a sign: it may be missing for the moment between two steps of a write."""
+found is no more than a sign: it may be missing for the moment between two steps of a write.
+``stuck``: not the index, but Chroma itself may need to be started again."""
 
 SIGNS: Final[tuple[tuple[str, Damage], ...]] = (
     ("hnsw segment reader", "certain"),
     ("hnsw segment writer", "certain"),
     ("Error finding id", "possible"),
     ("Error getting embedding", "possible"),
+    ("database is locked", "stuck"),
+    ("disk I/O error", "stuck"),
+    ("database or disk is full", "stuck"),
+    ("logs to the metadata segment", "stuck"),
+    ("Error purging logs", "stuck"),
 )
-"""What Chroma 1.5 says when an index does not work, among other words."""
+"""What Chroma 1.5 says when an index does not work, among other words; and once its database
+could not be written: a transaction stays open then, and fails all that follow, for ever."""
 
 _COLLECTION: Final = re.compile(r"/collections/([0-9a-f-]{36})/([a-z_]+)$")
 _KINDS: Final[dict[str, Kind]] = {
@@ -132,11 +139,9 @@ class ChromaClient(AsyncFastAPI):
             if not sent:
                 raise StoreUnavailable("Chroma is being looked after; try again") from error
             raise StoreUnknown(f"Chroma did not answer: {error!r}") from error
-        try:
-            _check(response)
-        except IndexDamaged:
-            self._on_damage(collection, _damage(response) or "certain")
-            raise
+        if (damage := _damage(response)) is not None:
+            self._on_damage(collection, damage)
+        _check(response)
         try:
             return orjson.loads(response.content)
         except orjson.JSONDecodeError as error:
@@ -157,7 +162,7 @@ def _check(response: httpx.Response) -> None:
     if response.is_success:
         return
     if status >= httpx.codes.INTERNAL_SERVER_ERROR:
-        if _damage(response):
+        if _damage(response) in {"certain", "possible"}:
             raise IndexDamaged("the index of a collection in Chroma does not work")
         raise StoreUnknown(f"Chroma failed with {status}: {response.text[:200]}")
     if status == httpx.codes.NOT_FOUND:
@@ -171,6 +176,8 @@ def _check(response: httpx.Response) -> None:
 
 
 def _damage(response: httpx.Response) -> Damage | None:
+    if response.status_code < httpx.codes.INTERNAL_SERVER_ERROR:
+        return None
     return next((damage for sign, damage in SIGNS if sign in response.text), None)
 
 

@@ -140,7 +140,9 @@ class ChromaKeeper:
         return sum(rebuild.remaining for rebuild in self._rebuilds)
 
     def suspect(self, collection: str, damage: Damage) -> None:
-        """A request about *collection*, by its id, failed in the way of a damaged index."""
+        """A request about *collection*, by its id, failed in the way of a damaged index, or of a
+        Chroma that only a restart helps.
+        """
         if damage == "possible" and self._rebuilds.get(collection) is not None:
             return  # vectors are missing for a while
         self._suspicions.report(collection, damage)
@@ -223,9 +225,10 @@ class ChromaKeeper:
             await self._suspected.wait()
             self._suspected = anyio.Event()
             if self._suspicions.pressing:
-                log.warning("index.suspected")
+                reason = self._suspicions.reason
+                log.warning("chroma.suspected", reason=reason)
                 try:
-                    async with self.held("an index seems damaged"):
+                    async with self.held(reason):
                         pass  # the inspection before the next start does it
                 except ChildFailed as error:
                     log.warning("chroma.not_back", reason=str(error))

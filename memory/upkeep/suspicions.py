@@ -14,6 +14,9 @@ SIGN_KEPT_S: Final = 120.0
 AGAIN_WITHIN_S: Final = 60.0
 """What is reported so soon after it was found sound is given up: the files do not show it."""
 CRASH_AGAIN_WITHIN_S: Final = 30.0
+STUCK_FOR_S: Final = 2.0
+STUCK_WITHIN_S: Final = 15.0
+"""Signs of a stuck Chroma that span the former, within the latter, are no passing trouble."""
 
 
 class Verdict(NamedTuple):
@@ -37,16 +40,27 @@ class Suspicions:
         self._condemned: set[str] = set()
         self._crashed_at: float | None = None
         self._deep = False
+        self._stuck_at: float | None = None
+        self._stuck = False
 
     @property
     def pressing(self) -> bool:
         """Whether Chroma should be stopped now, to be looked after."""
-        return bool(self._suspects)
+        return self._stuck or bool(self._suspects)
+
+    @property
+    def reason(self) -> str:
+        """Why it should be."""
+        return "an index seems damaged" if self._suspects else "its database is stuck"
 
     def report(self, collection: str, damage: Damage) -> None:
-        """A request about *collection* failed in the way of a damaged index."""
+        """A request about *collection* failed as with a damaged index, or a stuck Chroma."""
         now = self._clock()
-        if damage == "certain" or self._is_confirmed(collection, now):
+        if damage == "stuck":
+            if self._stuck_at is None or now - self._stuck_at > STUCK_WITHIN_S:
+                self._stuck_at = now
+            self._stuck |= now - self._stuck_at >= STUCK_FOR_S
+        elif damage == "certain" or self._is_confirmed(collection, now):
             self._suspects.add(collection)
 
     def crashed(self, asked: Collection[str]) -> None:
@@ -75,7 +89,8 @@ class Suspicions:
         self._suspects -= verdict.suspects
         self._condemned -= verdict.condemned
         self._signs.clear()
-        self._deep = False
+        self._deep = self._stuck = False
+        self._stuck_at = None
 
     def _is_confirmed(self, collection: str, now: float) -> bool:
         first = self._signs.get(collection)

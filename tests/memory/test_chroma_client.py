@@ -9,7 +9,13 @@ from anyio.abc import SocketAttribute, SocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from memory.chroma_client import API_PATH, Address, ChromaClient, CollectionGone, ConnectionLost
-from memory.errors import StoreError, StoreRefused, StoreUnavailable, StoreUnknown
+from memory.errors import (
+    IndexDamaged,
+    StoreError,
+    StoreRefused,
+    StoreUnavailable,
+    StoreUnknown,
+)
 
 
 class Server:
@@ -160,3 +166,29 @@ async def test_cancelling_a_request_leaves_the_client_usable() -> None:
             tasks.cancel_scope.cancel()
         server.hangs = False
         assert await client.heartbeat() == 7
+
+
+@pytest.mark.parametrize(
+    ("told", "damage", "error"),
+    [
+        ("Error constructing hnsw segment reader", "certain", IndexDamaged),
+        ("Internal error: Error finding id", "possible", IndexDamaged),
+        ("(code: 5) database is locked", "stuck", StoreUnknown),
+        ("(code: 1034) disk I/O error", "stuck", StoreUnknown),
+        ("Failed to apply logs to the metadata segment", "stuck", StoreUnknown),
+        ("something else", None, StoreUnknown),
+    ],
+)
+async def test_a_fault_of_the_server_is_reported_by_its_kind(
+    told: str, damage: str | None, error: type[StoreError]
+) -> None:
+    reports: list[str] = []
+    async with serving() as (server, _):
+        server.status, server.body = 500, told.encode()
+        client = ChromaClient(
+            server.url, timeout_s=5, on_damage=lambda _id, kind: reports.append(kind)
+        )
+        with pytest.raises(error):
+            await client.heartbeat()
+        await client.aclose()
+    assert reports == ([damage] if damage else [])
