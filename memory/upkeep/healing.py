@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 RECORDS_PER_BATCH: Final = 50
 """Chroma writes these in 15 ms, for which a message may have to wait."""
-REST_SHARE: Final = 0.4
+REST_SHARE: Final = 0.25
 """After each batch a rest in proportion to its work: others get the processors."""
 KEPT_EVERY_S: Final = 1.0
 RETRY_S: Final = 0.25

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import anyio
 import pytest
 import structlog
 from typer.testing import CliRunner
@@ -14,13 +12,12 @@ from memory.data_folder import hold
 from memory.embedding import Embedder
 from memory.errors import DataFolderInUse, UpkeepRefused
 from memory.in_process_embedder import InProcessEmbedder
-from memory.messages import Message
 from memory.upkeep import healing_commands
+from tests.memory.upkeep.conftest import Stopped
 from tests.memory.upkeep.keeper_world import (
     DAMAGES,
     EMBEDDER,
     check_whole,
-    filled,
     healed,
     index_of,
     kept,
@@ -28,21 +25,6 @@ from tests.memory.upkeep.keeper_world import (
 )
 
 pytestmark = pytest.mark.chroma
-
-Stopped = tuple[Path, list[Message]]
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Stopped:
-    data_dir = tmp_path_factory.mktemp("made")
-    return data_dir, anyio.run(filled, data_dir)
-
-
-@pytest.fixture
-def stopped(made: Stopped, tmp_path: Path) -> Stopped:
-    data_dir = tmp_path / "data"
-    shutil.copytree(made[0], data_dir)
-    return data_dir, made[1]
 
 
 @pytest.fixture

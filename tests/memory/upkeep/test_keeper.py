@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from memory.upkeep import healing
 from memory.upkeep.inspection import Finding, Inspection, Inspector
 from memory.upkeep.keeper import IN_USE, ChromaKeeper
 from tests.contracts.long_term_world import said
+from tests.memory.upkeep.conftest import Stopped
 from tests.memory.upkeep.keeper_world import (
     ANN,
     DAMAGES,
@@ -32,22 +32,6 @@ from tests.memory.upkeep.keeper_world import (
 )
 
 pytestmark = pytest.mark.chroma
-
-Stopped = tuple[Path, list[Message]]
-
-
-@pytest.fixture(scope="module")
-async def made(tmp_path_factory: pytest.TempPathFactory) -> Stopped:
-    data_dir = tmp_path_factory.mktemp("made")
-    return data_dir, await filled(data_dir)
-
-
-@pytest.fixture
-def stopped(made: Stopped, tmp_path: Path) -> Stopped:
-    """A data folder whose Chroma was stopped in order, and the messages in it."""
-    data_dir = tmp_path / "data"
-    shutil.copytree(made[0], data_dir)
-    return data_dir, made[1]
 
 
 async def until(fact: Callable[[], bool]) -> None:
