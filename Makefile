@@ -1,7 +1,7 @@
 # make run    set up what is missing, and start the server
 # make test   set up what the tests need, and run all checks
-# Further: make setup, make check (lint, types, layers), make clean; make bench, make load, make
-# profile (docs/benchmarks.md); make chaos (docs/chaos.md).
+# Further: make setup, make check (lint, types, layers), make clean; make bench, make
+# bench-store, make load, make profile (docs/benchmarks.md); make chaos (docs/chaos.md).
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +11,7 @@ DEV_STAMP := $(VENV)/.dev-requirements
 TEST_MODELS := $(abspath .cache/models)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 
-.PHONY: run setup test check tools model clean bench load profile chaos
+.PHONY: run setup test check tools model clean bench bench-store load profile chaos
 
 run: $(RUN_STAMP)
 	@exec $(BIN)/python -m chat_server serve
@@ -69,6 +69,10 @@ test: $(DEV_STAMP) model tools check
 # BENCH=--quick for a short form of less than two minutes; the whole one takes most of an hour.
 bench: $(RUN_STAMP) model
 	@TEST_MODELS_FOLDER=$(TEST_MODELS) $(BIN)/python bench/turns.py --against naive $(BENCH)
+
+# The store alone, beside plain Chroma; BENCH=--quick for two minutes.
+bench-store: $(RUN_STAMP)
+	@$(BIN)/python bench/store.py $(BENCH)
 
 load: $(RUN_STAMP) model
 	@TEST_MODELS_FOLDER=$(TEST_MODELS) $(BIN)/python bench/load.py $(LOAD)
