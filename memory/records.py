@@ -61,7 +61,7 @@ STATUSES: Final[tuple[MessageStatus, ...]] = (
 FIRST_MONTH: Final = 1970 * 12
 LAST_MONTH: Final = 9999 * 12 + 11
 LISTED: Final = "listed"
-LAST_LISTED_MONTH: Final = 2099 * 12 + 11
+LAST_LISTED_MONTH: Final = 2049 * 12 + 11
 """Conversations updated later, which a wrong clock may have said, stand in this month's list."""
 _LAST_SECOND: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
 
