@@ -4,6 +4,7 @@ from memory.upkeep.suspicions import (
     AGAIN_WITHIN_S,
     CONFIRMED_AFTER_S,
     CRASH_AGAIN_WITHIN_S,
+    SIGN_KEPT_S,
     STUCK_FOR_S,
     STUCK_WITHIN_S,
     Suspicions,
@@ -75,3 +76,24 @@ def test_troubles_that_pass_are_no_reason_to_start_chroma_again() -> None:
         watched.suspicions.report("one", "stuck")
         watched.now += STUCK_WITHIN_S + 1
     assert not watched.suspicions.pressing
+
+
+def test_a_sign_is_confirmed_a_moment_later_and_forgotten_after_a_while() -> None:
+    watched = Watched()
+    watched.suspicions.report("one", "possible")
+    watched.now += SIGN_KEPT_S + 1
+    watched.suspicions.report("one", "possible")
+    assert not watched.suspicions.pressing
+    watched.now += CONFIRMED_AFTER_S
+    watched.suspicions.report("one", "possible")
+    assert watched.suspicions.verdict().suspects == {"one"}
+
+
+def test_a_verdict_that_was_not_carried_out_stands_and_later_reports_are_kept() -> None:
+    watched = Watched()
+    watched.suspicions.report("one", "certain")
+    verdict = watched.suspicions.verdict()
+    assert watched.suspicions.verdict() == verdict
+    watched.suspicions.report("two", "certain")
+    watched.suspicions.settle(verdict)
+    assert watched.suspicions.verdict().suspects == {"two"}
