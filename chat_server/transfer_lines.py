@@ -72,6 +72,8 @@ def parse_line(raw: bytes) -> Line:
         raise _bad_line(str(wrong)) from wrong
     except (msgspec.DecodeError, RecursionError, UnicodeError) as wrong:
         raise BadLine("bad_request", "the line is not a JSON object") from wrong
+    if line.status == "deleted":
+        return _checked_tombstone(line)
     _check_text(line)
     if line.role == "user" and line.status != "completed":
         raise BadLine("bad_request", "only replies end otherwise than completed", field="status")
@@ -163,6 +165,12 @@ class Lines:
             yield NumberedLine(self._number, line)
         self._rest.clear()
         self._skipping = False
+
+
+def _checked_tombstone(line: Line) -> Line:
+    if line.text or line.author or line.model:
+        raise BadLine("bad_request", "a deleted message has no text, author or model", field="text")
+    return line
 
 
 def _check_text(line: Line) -> None:

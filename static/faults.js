@@ -17,6 +17,7 @@ const BY_CODE = {
   not_stored: "It could not be stored.",
   store_unknown: "It is not certain that the message was stored.",
   store_busy: "The server is busy storing other messages.",
+  erasing: "All that you said is being erased. Try again in a minute.",
   not_ready: "The server is still starting.",
   shutting_down: "The server is restarting.",
   model_unauthorized: "The language model refused the server's key.",

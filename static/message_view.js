@@ -22,6 +22,7 @@ const CUT_OFF = {
 function noteFor(item) {
   if (item.entry) return unsentNote(item.entry);
   if (item.live) return item.stopping ? { text: "Stopping…" } : null;
+  if (item.status === "deleted") return { text: "Deleted" };
   if (item.reply === "interrupted") return unansweredNote(item);
   if (item.status === "failed" || item.error) return failedNote(item);
   if (item.status === "stopped") return { text: "Stopped" };

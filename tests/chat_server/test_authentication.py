@@ -16,6 +16,7 @@ from chat_server.authentication import (
     Identity,
     bearer_token,
     cookie_token,
+    drop_cookie,
     origin_allowed,
     session_token,
     set_cookie,
@@ -165,6 +166,7 @@ def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites() -> None:
     )
     assert set_cookie("abc", secure=True).endswith("; SameSite=Lax; Secure")
     assert authentication.SESSION_LIFE_S == 34_560_000
+    assert drop_cookie() == "tandem_session=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax"
 
 
 @pytest.mark.parametrize(

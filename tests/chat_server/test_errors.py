@@ -19,6 +19,7 @@ from memory.errors import (
     StoreRefused,
     StoreUnavailable,
     StoreUnknown,
+    UserBeingErased,
 )
 
 SECRET = "/srv/data of ann at 10.0.0.7"
@@ -26,6 +27,7 @@ SECRET = "/srv/data of ann at 10.0.0.7"
 FAULTS: list[tuple[MemoryFault, ErrorCode]] = [
     (StoreUnavailable(SECRET), "not_stored"),
     (StoreRefused(SECRET), "not_stored"),
+    (UserBeingErased(), "erasing"),
     (StoreUnknown(SECRET), "store_unknown"),
     (StoreBusy(SECRET), "store_busy"),
     (IdConflict(SECRET), "id_conflict"),

@@ -6,6 +6,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chat_server.errors import ChatError
 from chat_server.events import Ok, RunStarted, ServerEvent
 from chat_server.fanout import Fanout, UserStream
 from chat_server.outbox import Outbox
@@ -118,3 +119,19 @@ async def test_a_slow_tab_holds_up_no_other() -> None:
         for seq in (1, 2):
             assert msgspec.json.decode(await quick.take())["seq"] == seq
             quick.written()
+
+
+async def test_all_connections_of_a_user_are_closed_and_nobody_elses() -> None:
+    fanout, one, two, other = Fanout(), Outbox(), Outbox(), Outbox()
+    reason = ChatError("not_authenticated", "over")
+    with (
+        fanout.subscribed(ANN, one),
+        fanout.subscribed(ANN, two),
+        fanout.subscribed(BOB, other),
+    ):
+        fanout.close_user(ANN, reason)
+        assert await one.closed() is reason
+        assert await two.closed() is reason
+        fanout.publish(BOB, durable)
+        assert msgspec.json.decode(await other.take())["seq"] == 1
+    fanout.close_user(ANN, reason)

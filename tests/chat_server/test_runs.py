@@ -110,6 +110,17 @@ async def test_a_run_is_found_by_its_own_user_only() -> None:
     assert runs.find(BOB, run.id) is None
 
 
+async def test_all_runs_of_a_user_are_abandoned_and_nobody_elses() -> None:
+    runs = Runs()
+    mine = [await begun(runs, said(name)) for name in ("one", "two")]
+    theirs = await begun(runs, said("three", UserId("ben")))
+    runs.abandon_user(ANN)
+    assert [run.end_reason for run in mine] == ["abandoned", "abandoned"]
+    assert all(run.decided.is_set() for run in mine)
+    assert theirs.end_reason is None
+    assert len(runs) == 1
+
+
 async def test_a_run_whose_question_is_not_stored_is_not_shown() -> None:
     runs = Runs()
     async with runs.lane(ANN, TEA) as lane:

@@ -93,6 +93,15 @@ def test_what_is_no_object_is_a_bad_line(content: bytes) -> None:
         parse_line(content)
 
 
+@pytest.mark.parametrize("role", ["user", "assistant"])
+def test_a_deleted_message_comes_without_words_and_only_so(role: str) -> None:
+    line = parse_line(raw(role=role, text="", status="deleted"))
+    assert (line.text, line.status) == ("", "deleted")
+    for extra in ({"text": "words"}, {"author": "Ann"}, {"model": "m"}):
+        with pytest.raises(BadLine):
+            parse_line(raw(**{"role": role, "text": "", "status": "deleted", **extra}))
+
+
 def test_a_reply_may_have_ended_otherwise_and_without_words() -> None:
     line = parse_line(raw(role="assistant", text="", status="failed", model="m", more=1))
     assert (line.text, line.status, line.model) == ("", "failed", "m")

@@ -104,6 +104,41 @@ async def test_what_does_not_end_is_left_behind(monkeypatch: pytest.MonkeyPatch)
             tasks.cancel_scope.cancel()
 
 
+async def test_closed_to_batches_it_waits_for_those_before_and_lets_reads_and_changes_through() -> (
+    None
+):
+    gate = StoreGate()
+    written, order = anyio.Event(), list[str]()
+
+    async def write() -> None:
+        async with gate.request(A, "write"):
+            await written.wait()
+            order.append("written")
+
+    async def close() -> None:
+        async with gate.closed_to_batches():
+            order.append("closed")
+            async with gate.request(A, "read"), gate.request(A, "change"):
+                order.append("read")
+            await anyio.sleep(0.02)
+            order.append("opened")
+
+    async def begin() -> None:
+        await gate.batch()
+        order.append("batch")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(write)
+        await anyio.lowlevel.checkpoint()
+        tasks.start_soon(close)
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(begin)
+        await anyio.wait_all_tasks_blocked()
+        assert order == []
+        written.set()
+    assert order == ["written", "closed", "read", "opened", "batch"]
+
+
 async def test_one_closes_it_at_a_time() -> None:
     gate = StoreGate()
     inside = most = 0

@@ -77,7 +77,7 @@ async def world(
         yield World(folder, child), memory
 
 
-@pytest.mark.parametrize("count", [30, 1_300], ids=["in the log", "in the index"])
+@pytest.mark.parametrize("count", [30, 450], ids=["in the log", "in the index"])
 @pytest.mark.parametrize("placement", [Sharded(), PerUser()], ids=["sharded", "per user"])
 async def test_no_byte_of_a_forgotten_user_is_left_and_all_of_others_is(
     tmp_path: Path, placement: Placement, count: int
@@ -115,13 +115,13 @@ async def test_the_words_and_vector_of_a_deleted_message_are_gone_and_its_place_
     tmp_path: Path,
 ) -> None:
     user = somebody()
-    messages = line(user, 1_200)
+    messages = line(user, 450)
     secret = canaries(user, 1)[0]
     messages[40] = msgspec.structs.replace(messages[40], text=secret.text)
-    messages[1_150] = msgspec.structs.replace(messages[1_150], text=secret.text)
-    gone = [messages[40], messages[1_150]]
+    messages[430] = msgspec.structs.replace(messages[430], text=secret.text)
+    gone = [messages[40], messages[430]]
     async with world(tmp_path, Sharded()) as (it, memory):
-        for start in range(0, 1_200, 100):
+        for start in range(0, 450, 100):
             part = messages[start : start + 100]
             await memory.append_many(part, vectors_of(part))
         await memory.delete(user, [message.id for message in gone])
@@ -129,27 +129,27 @@ async def test_the_words_and_vector_of_a_deleted_message_are_gone_and_its_place_
             await it.scrubber().scrub()
             assert holders(tmp_path, *FORMS, *raw(gone)) == []
         wanted = [tombstone(each) if each in gone else each for each in messages]
-        assert await memory.latest(user, TEA, limit=1_200) == wanted
-        assert len((await memory.newest(user, limit=1_200)).messages) == 1_200
+        assert await memory.latest(user, TEA, limit=450) == wanted
+        assert len((await memory.newest(user, limit=450)).messages) == 450
 
 
 async def test_what_chroma_writes_after_a_scrub_does_not_bring_anything_back(
     tmp_path: Path,
 ) -> None:
     user, other = somebody(), somebody("ben")
-    mine = canaries(user, 1_100)
+    mine = canaries(user, 350)
     async with world(tmp_path, Sharded()) as (it, memory):
-        for start in range(0, 1_100, 100):
+        for start in range(0, 350, 100):
             part = mine[start : start + 100]
             await memory.append_many(part, vectors_of(part))
         await memory.forget_user(user)
         await it.scrubber().scrub()
-        theirs = line(other, 2_100)  # beyond the next time that the index is written
-        for start in range(0, 2_100, 100):
+        theirs = line(other, 700)  # beyond the next time that the index is written
+        for start in range(0, 700, 100):
             part = theirs[start : start + 100]
             await memory.append_many(part, vectors_of(part))
         assert holders(tmp_path, *FORMS, *raw(mine)) == []
-        assert await memory.latest(other, TEA, limit=3_000) == theirs
+        assert await memory.latest(other, TEA, limit=900) == theirs
 
 
 async def test_others_write_and_read_while_a_scrub_goes_on(tmp_path: Path) -> None:

@@ -1,0 +1,57 @@
+"""``python -m memory erase``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import anyio
+import typer
+
+from memory.data_folder import hold
+from memory.errors import UpkeepRefused
+from memory.messages import UserId
+from memory.upkeep.configured import configured
+from memory.upkeep.offline_erasure import erase_user
+from memory.upkeep.restore import finish_restore
+from memory.upkeep.terminal import told
+
+
+def erase_command(
+    user: Annotated[str, typer.Argument(metavar="USER", help="The user's id.")],
+    confirm: Annotated[
+        str | None,
+        typer.Option(
+            metavar="USER", help="The same id once more, instead of a question.", show_default=False
+        ),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--data-dir",
+            metavar="FOLDER",
+            help="The server's data folder; by default the configured one.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Erase all that a user ever said and was told; the server must be stopped.
+
+    Messages, conversations, vectors and the journal, down to the bytes in the files; it cannot be
+    undone. A restored backup leaves the user out. A running server does the same:
+    `POST /admin/erase`. Of a store at chroma.url the records are deleted; its files, and those of
+    a Redis at redis.url (which forgets within a day), are the matter of whoever runs them.
+
+    Example: python -m memory erase guest-abc --confirm guest-abc
+    """
+    place = configured(data_dir=data_dir)
+    if confirm is None:
+        confirm = typer.prompt("This cannot be undone. The user's id once more", err=True)
+    if not user or confirm != user:
+        raise UpkeepRefused("the two ids differ; nothing was erased")
+    with hold(place.data_dir):
+        finish_restore(place.data_dir)
+        with told() as report:
+            anyio.run(erase_user, place, UserId(user), report)
+    scrubbed = "" if not place.url else "; the files of that server are its operator's matter"
+    typer.echo(f"erased{scrubbed}")
