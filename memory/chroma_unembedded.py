@@ -7,12 +7,15 @@ from itertools import islice
 from typing import Final
 
 import numpy as np
+import structlog
 
 from memory.chroma_collections import ChromaCollections, CollectionSpec, Row, Select
-from memory.errors import StoreUnavailable
+from memory.errors import CorruptRecord, StoreUnavailable
 from memory.messages import Message, MessageId, UserId, Vector, Vectors
 from memory.placement import Placement, Shelf
 from memory.records import IS_UNEMBEDDED, UNEMBEDDED, is_unembedded, stored_message
+
+log = structlog.get_logger(__name__)
 
 MARKED: Final = (UNEMBEDDED, [IS_UNEMBEDDED])
 
@@ -54,10 +57,8 @@ class ChromaUnembedded:
             marked = await self._collections.read_all(spec, Select(where=MARKED, include=()))
             new = (row.id for row in marked if row.id not in without)
             ids = list(islice(new, limit - len(messages)))
-            for row in (await self._collections.read(spec, Select(ids=ids))).rows:
-                user = (row.metadata or {}).get("user_id")
-                if is_unembedded(row.metadata) and isinstance(user, str):
-                    messages.append(_message(UserId(user), row))
+            rows = (await self._collections.read(spec, Select(ids=ids))).rows
+            messages += [message for row in rows if (message := _message(row)) is not None]
         return messages
 
     async def fill(self, messages: Sequence[Message], vectors: Vectors) -> list[MessageId]:
@@ -97,5 +98,13 @@ def _has_the_words_of(row: Row, message: Message) -> bool:
     return row.document == message.text and (row.metadata or {}).get("user_id") == message.user
 
 
-def _message(user: UserId, row: Row) -> Message:
-    return stored_message(user, row.id, row.document, row.metadata)
+def _message(row: Row) -> Message | None:
+    """The marked message; ``None`` for what is not one, which must not keep the others waiting."""
+    user = (row.metadata or {}).get("user_id")
+    if not is_unembedded(row.metadata) or not isinstance(user, str):
+        return None
+    try:
+        return stored_message(UserId(user), row.id, row.document, row.metadata)
+    except CorruptRecord as fault:
+        log.warning("unembedded.not_read", record=row.id, field=fault.field)
+        return None

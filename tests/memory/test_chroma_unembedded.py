@@ -10,8 +10,9 @@ from memory.chroma_process import ChromaProcess
 from memory.errors import StoreUnavailable
 from memory.messages import Message
 from memory.placement import PerUser, Sharded
+from memory.records import message_record
 from memory.surroundings import Surroundings
-from tests.contracts.long_term_world import TEA, line, said, somebody, store, vectors_of
+from tests.contracts.long_term_world import TEA, line, said, somebody, store, vector_of, vectors_of
 from tests.memory.chroma_world import opened, serving
 from tests.memory.faulty_wire import FaultyWire
 
@@ -104,3 +105,17 @@ async def test_vectors_that_cannot_be_read_cost_the_vectors_only(chroma: ChromaP
         wire.fault = "answer 500"
         with pytest.raises(StoreUnavailable):
             await memory.newest(user, limit=5)
+
+
+async def test_a_record_that_we_did_not_write_does_not_keep_the_others_from_being_found(
+    chroma: ChromaProcess,
+) -> None:
+    broken, message = said(somebody()), said(somebody())
+    record = message_record(broken)
+    record.metadata.update({"unembedded": "1", "depth": "deep"})
+    placement = Sharded("strange_")
+    async with opened(chroma.url, placement) as memory:
+        await say(memory, message)
+        spec = memory._spec(placement.shelf(broken.user))
+        await memory._collections.add(spec, [record], [vector_of(broken)])
+        assert await memory.unembedded(limit=10) == [message]
