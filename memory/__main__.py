@@ -11,8 +11,10 @@ import typer
 from memory.errors import MemoryFault, ModelFilesInvalid
 from memory.model_files import NAME, open_files, prepare
 from memory.upkeep.backup_commands import backup_command, restore_command, verify_command
+from memory.upkeep.erasure_commands import erase_command
 from memory.upkeep.healing_commands import check_command, heal_command
-from memory.upkeep.terminal import told
+from memory.upkeep.migration_commands import migrate_command
+from memory.upkeep.terminal import quiet_logs, told
 
 DEFAULT_FOLDER = Path("data/models") / NAME
 
@@ -32,6 +34,7 @@ def memory() -> None:
     The commands exit with 0 when all is well and with 1, and one line that says what is wrong and
     what to do, when it is not.
     """
+    quiet_logs()
 
 
 @app.command("prepare")
@@ -66,6 +69,8 @@ app.command("heal")(heal_command)
 app.command("backup")(backup_command)
 app.command("restore")(restore_command)
 app.command("verify")(verify_command)
+app.command("migrate")(migrate_command)
+app.command("erase")(erase_command)
 
 
 def main() -> None:
