@@ -17,6 +17,7 @@ from chat_server.stores import model_folder
 from memory.data_folder import hold
 from memory.errors import MemoryFault
 from memory.model_files import open_files
+from memory.upkeep.unfinished import see_to_unfinished
 
 
 def serve_until_stopped(config: Path | None, host: str | None, port: int | None) -> None:
@@ -27,6 +28,8 @@ def serve_until_stopped(config: Path | None, host: str | None, port: int | None)
         pseudonyms = Pseudonyms()
         configure_logging(pseudonyms)
         with hold(settings.data_dir):
+            if not settings.chroma.url:
+                see_to_unfinished(settings.data_dir)
             listener = bind(settings.server.host, settings.server.port)
             _prepare_model(settings)
             opener = partial(open_services, pseudonyms=pseudonyms)

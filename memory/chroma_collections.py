@@ -293,5 +293,6 @@ def _check(spec: CollectionSpec, found: Mapping[str, object]) -> None:
     facts = ", ".join(f"{name} is {found.get(name)!r}, not {wanted[name]!r}" for name in wrong)
     raise StoreUnavailable(
         f"Chroma's collection of {spec.kind} was made otherwise than configured: {facts}. "
-        "Vectors and layouts are never mixed: set the configuration back, or rebuild the store."
+        "Vectors and layouts are never mixed: set the configuration back, or lay the store out "
+        "anew (python -m memory migrate)."
     )
