@@ -61,6 +61,9 @@ class ObservedMemory:
     async def drop(self, user: UserId, conversation: ConversationId) -> None:
         await self.inner.drop(user, conversation)
 
+    async def forget_user(self, user: UserId) -> None:
+        await self.inner.forget_user(user)
+
     async def ping(self) -> None:
         await anyio.lowlevel.checkpoint()  # others get their turn, as with a real server
         if self.away:

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
+import numpy as np
 import pytest
 
 from memory.conversations import UNTITLED
@@ -49,7 +50,7 @@ class Scrubs:
             raise StoreUnavailable("the disk is full")
         if self.late is not None:  # a write that was sent long ago
             self._inner._messages[self.late.id] = self.late
-            self._inner._vectors[self.late.id] = next(iter(self._inner._vectors.values()), None)  # type: ignore[assignment]
+            self._inner._vectors[self.late.id] = np.zeros(self._inner._dimension, np.float32)
             self.late = None
         return Scrubbed(0.0, 0.0, 0)
 
