@@ -14,7 +14,6 @@ import sqlite3
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
-from uuid import UUID
 
 import msgspec
 import structlog
@@ -24,6 +23,7 @@ from memory.upkeep.embedding_change import EmbeddingFacts, adopt, is_of_another
 from memory.upkeep.index_check import index_fault
 from memory.upkeep.rebuilds import Rebuild, Rebuilds, sync_folder
 from memory.upkeep.schema_guard import QUICK_CHECK_S, check_database
+from memory.upkeep.vector_scrubbing import remove_orphans
 from memory.upkeep.vector_segments import (
     DATABASE,
     END,
@@ -93,8 +93,7 @@ class Inspector:
             raise UpkeepRefused(f"{self._chroma} cannot be mended: {error.strerror}") from error
 
     def _inspect(self, connection: sqlite3.Connection, inspection: Inspection) -> list[Finding]:
-        every = vector_segments(connection)
-        ours = [segment for segment in every if segment.kind]
+        ours = [segment for segment in vector_segments(connection) if segment.kind]
         self.segments = {segment.collection: segment for segment in ours}
         if gone := {rebuild.collection for rebuild in self._rebuilds} - self.segments.keys():
             self._rebuilds.end(gone)
@@ -111,7 +110,8 @@ class Inspector:
             self._set_aside(finding)
         if inspection.embedding is not None and changed:
             adopt(connection, changed, inspection.embedding)
-        self._remove_orphans({segment.id for segment in every})
+        if orphans := remove_orphans(self._chroma, connection):
+            log.info("index.orphans_removed", indexes=orphans)
         return found
 
     def _fault(
@@ -157,14 +157,6 @@ class Inspector:
         self._sound.pop(segment.id, None)
         remove_index(self._chroma, segment)
 
-    def _remove_orphans(self, known: Collection[str]) -> None:
-        """Folders of indexes that no collection has: Chroma never removes them."""
-        for entry in os.scandir(self._chroma):
-            if _is_id(entry.name) and entry.name not in known and entry.is_dir():
-                log.info("index.orphan_removed", segment=entry.name)
-                shutil.rmtree(entry.path)
-                sync_folder(self._chroma)
-
 
 def remove_index(chroma: Path, segment: VectorSegment) -> None:
     """Remove the files of an index; Chroma makes it anew, from its log and what is upserted."""
@@ -185,10 +177,3 @@ def _files(folder: Path) -> Iterator[tuple[str, int, int]]:
             yield entry.name, found.st_size, found.st_mtime_ns
     except FileNotFoundError:
         return
-
-
-def _is_id(name: str) -> bool:
-    try:
-        return str(UUID(name)) == name
-    except ValueError:
-        return False
