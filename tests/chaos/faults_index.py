@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.chaos.chroma_child import index_folder, set_sync_threshold, wait_healed
+from tests.chaos.chroma_child import index_folder, wait_healed
 from tests.chaos.fault import Fault, Place, kept, tampered, wait_gone
 from tests.chaos.scene import Stage
 from tests.chaos.world import wait_until
 
-SYNC_THRESHOLD: Final = 40
-PERSISTED_WITHIN_S: Final = 60.0
+PERSISTED_WITHIN_S: Final = 120.0
+"""The index is written after each 200 records; a busy machine takes its time for these."""
 PICKLE: Final = "index_metadata.pickle"
 FILES: Final = (PICKLE, "header.bin", "data_level0.bin", "length.bin", "link_lists.bin")
 
@@ -66,7 +66,6 @@ def damaged_files(place: Place) -> str:
 
     def fault(stage: Stage) -> None:
         nonlocal worst_s
-        set_sync_threshold(stage, SYNC_THRESHOLD)
         for damage in damages:
             wait_persisted(stage)
             stage.world.kill_server(children=False)
@@ -91,7 +90,6 @@ def killed_in_persist(place: Place) -> str:
     figures: list[float] = []
 
     def fault(stage: Stage) -> None:
-        set_sync_threshold(stage, SYNC_THRESHOLD)
         wait_persisted(stage)
         for name in (PICKLE,) if place.short else FILES:
             file = index_folder(stage.world.data_dir) / name

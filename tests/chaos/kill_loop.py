@@ -12,7 +12,6 @@ from typing import Final, Literal
 import httpx
 import msgspec
 
-from tests.chaos.chroma_child import set_sync_threshold
 from tests.chaos.history import Finding
 from tests.chaos.logbook import Accepted
 from tests.chaos.scene import BACK_WITHIN_S, TOKEN_MS, Scene, Stage
@@ -24,9 +23,6 @@ WHOLE: Final[tuple[Victim, Victim]] = ("server", "everything")
 """The server alone, whose children then end by their own rule; or all of them at once."""
 USERS: Final = 8
 PER_SECOND: Final = 50.0
-SYNC_THRESHOLD: Final = 100
-"""The index is written each so many records, ten times as often as by default: many a kill
-meets it half written."""
 CALM_S: Final = (0.1, 1.2)
 """Between the return of the service and the next kill."""
 AGAIN: Final = 0.1
@@ -78,7 +74,6 @@ class KillLoop:
         )
 
     def _kill_all(self, stage: Stage) -> None:
-        set_sync_threshold(stage, SYNC_THRESHOLD)
         for number in range(self._number):
             stage.wait_accepted(time.monotonic())
             time.sleep(self._random.uniform(*CALM_S))

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.redis, pytest.mark.chroma, pytest.mark.model_files]
 KILLS = 6
 BACK_WITHIN_S = 15.0
 """Three are promised of a machine that has time for it."""
-CHOSEN = ("full disk", "fsync fails with EIO", "kill -9 while the index is written")
+CHOSEN = ("full disk", "fsync fails with EIO")
 
 
 def test_kills_under_load_break_no_promise(tmp_path: Path, prepared_model_folder: Path) -> None:
