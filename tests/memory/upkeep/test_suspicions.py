@@ -84,7 +84,7 @@ def test_a_sign_is_confirmed_a_moment_later_and_forgotten_after_a_while() -> Non
     watched.now += SIGN_KEPT_S + 1
     watched.suspicions.report("one", "possible")
     assert not watched.suspicions.pressing
-    watched.now += CONFIRMED_AFTER_S
+    watched.now += 2 * CONFIRMED_AFTER_S
     watched.suspicions.report("one", "possible")
     assert watched.suspicions.verdict().suspects == {"one"}
 
