@@ -82,7 +82,10 @@ TABLE: Final = (
     Row(
         13,
         "the server is killed while a reply is made",
-        ("the server is killed in the middle of replies",),
+        (
+            "the server is killed in the middle of replies",
+            f"{WHOLE}test_journal.py::test_a_killed_server_has_what_it_had_shown_when_it_comes_back",
+        ),
     ),
     Row(
         14,
@@ -159,7 +162,14 @@ TABLE: Final = (
             f"{WHOLE}test_bad_input.py::test_pages_carry_a_policy_that_allows_no_foreign_script_or_image",
         ),
     ),
-    Row(26, "a user is erased", (), later="tests/integration/test_erasure.py"),
+    Row(
+        26,
+        "a user is erased",
+        (
+            f"{WHOLE}test_erasure.py::test_no_byte_of_a_user_is_left_while_others_go_on",
+            f"{WHOLE}test_erasure.py::test_a_killed_server_finishes_what_it_began",
+        ),
+    ),
     Row(27, "a key is lost", (), later="nothing is encrypted yet"),
     Row(
         28,
@@ -169,9 +179,22 @@ TABLE: Final = (
             f"{MEMORY}upkeep/test_restore.py::test_who_was_erased_since_does_not_come_back",
         ),
     ),
-    Row(29, "another version of Chroma", (), later="the schema guard"),
+    Row(
+        29,
+        "another version of Chroma",
+        (
+            f"{MEMORY}upkeep/test_schema_guard.py::test_a_newer_schema_is_refused_with_what_to_do",
+            f"{MEMORY}upkeep/test_schema_guard.py::test_a_much_older_schema_is_refused",
+        ),
+    ),
     Row(30, "the clock jumps", ("the clock jumps two days",)),
-    Row(31, "another embedding model", (), later="the embedding guard"),
+    Row(
+        31,
+        "another embedding model",
+        (
+            f"{MEMORY}upkeep/test_keeper.py::test_another_embedder_makes_all_vectors_anew_and_words_stay",
+        ),
+    ),
     Row(
         32,
         "the embedder fails",
