@@ -185,3 +185,14 @@ def test_missing_vectors_are_counted_when_they_are_asked_for(metrics: Metrics) -
     left[0] = 0
     assert samples(metrics)["tandem_unembedded", ""] == 0
     assert samples(metrics)["tandem_embedding_failures_total", ""] == 2
+
+
+def test_healings_are_counted_and_what_remains_is_asked_for() -> None:
+    metrics = Metrics(Pseudonyms())
+    remaining = 7
+    metrics.watch_healing(lambda: remaining)
+    metrics.healing_began(2)
+    metrics.healing_began(0)
+    text = metrics.render()[0].decode()
+    assert "tandem_store_healings_total 2.0" in text
+    assert "tandem_store_healing_remaining 7.0" in text

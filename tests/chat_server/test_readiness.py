@@ -160,3 +160,17 @@ async def test_short_term_memory_s_own_faults_are_answers_too() -> None:
 
 def test_what_is_lost_is_asked_for_more_often_than_what_is_well() -> None:
     assert PAUSES_S["starting"] < PAUSES_S["lost"] < PAUSES_S["ok"]
+
+
+async def test_a_part_that_mends_itself_is_ready_and_says_how_far_it_is() -> None:
+    world = World()
+    world.store.part.state = "ok"
+    world.store.part.healing = lambda: {"collections": 1, "done": 2, "total": 3}
+    for reasons in (False, True):
+        parts = world.readiness.report(reasons=reasons)["parts"]
+        assert isinstance(parts, dict)
+        assert parts["chroma"] == {
+            "state": "ok",
+            "healing": {"collections": 1, "done": 2, "total": 3},
+        }
+        assert parts["redis"] == {"state": "starting"}

@@ -296,3 +296,57 @@ def test_children_live_under_uvloop_too(tmp_path: Path) -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         assert not alive(runner.run(live()))
+
+
+async def test_a_held_child_is_stopped_in_order_and_started_again_afterwards(
+    tmp_path: Path,
+) -> None:
+    statuses: list[int] = []
+    spec = PythonChild(tmp_path, "import signal, sys\n" + ORDERLY)
+    child = ChildProcess(spec, on_exit=statuses.append)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(child.run)
+        await child.wait_ready(30)
+        async with child.stopped(), child.stopped():
+            assert child.pid is None
+            assert child.state == "held"
+            assert statuses == [0]
+            await anyio.sleep(0.1)
+            assert child.pid is None
+        await child.wait_ready(30)
+        assert child.restarts == 0
+        tasks.cancel_scope.cancel()
+    assert statuses == [0, 0]
+
+
+ORDERLY = f"signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n{SERVE}"
+
+
+async def test_how_a_child_ended_is_told(tmp_path: Path) -> None:
+    statuses: list[int] = []
+    child = ChildProcess(PythonChild(tmp_path, SERVE), on_exit=statuses.append)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(child.run)
+        await child.wait_ready(30)
+        assert child.pid is not None
+        os.kill(child.pid, signal.SIGSEGV)
+        with anyio.fail_after(30):
+            while child.restarts == 0:
+                await anyio.sleep(0.01)
+        await child.wait_ready(30)
+        tasks.cancel_scope.cancel()
+    assert statuses == [-signal.SIGSEGV, -signal.SIGTERM]
+
+
+async def test_a_child_that_is_between_two_starts_can_be_held(tmp_path: Path) -> None:
+    spec = PythonChild(tmp_path, SERVE)
+    spec.broken = "not yet"
+    child = ChildProcess(spec)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(child.run)
+        with anyio.fail_after(30):
+            async with child.stopped():
+                spec.broken = None
+                assert child.pid is None
+        await child.wait_ready(30)
+        tasks.cancel_scope.cancel()

@@ -16,6 +16,7 @@ from memory.errors import (
     StoreUnavailable,
     StoreUnknown,
 )
+from memory.store_gate import StoreGate
 
 
 class Server:
@@ -192,3 +193,15 @@ async def test_a_fault_of_the_server_is_reported_by_its_kind(
             await client.heartbeat()
         await client.aclose()
     assert reports == ([damage] if damage else [])
+
+
+async def test_a_request_that_waited_too_long_at_the_gate_was_certainly_not_made() -> None:
+    gate = StoreGate()
+    async with serving() as (server, _client):
+        client = ChromaClient(server.url, timeout_s=0.2, gate=gate)
+        async with gate.closed():
+            with pytest.raises(StoreUnavailable, match="looked after"):
+                await client.heartbeat()
+        assert server.asked == []
+        await client.heartbeat()
+        await client.aclose()
