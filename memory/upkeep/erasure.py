@@ -16,9 +16,9 @@ import msgspec
 import structlog
 
 from memory.dual_memory import DualMemory
-from memory.errors import MemoryFault, StoreBusy, StoreUnavailable
+from memory.errors import MemoryFault, StoreBusy, StoreError, StoreUnavailable
 from memory.hidden_users import GuardedLongTermMemory
-from memory.messages import MessageId, UserId, tombstone
+from memory.messages import Message, MessageId, UserId, tombstone
 from memory.upkeep.ledger import Erasure, Ledger
 from memory.upkeep.scrubbing import Scrubbed
 
@@ -128,8 +128,15 @@ class Erasures:
             StoreUnavailable: the messages could not be looked up.
         """
         found = await self._guard.by_ids(user, ids)
-        there = [message.id for message in found if message.status != "deleted"]
-        return await self._begin(user, there) if there else None
+        there = [message for message in found if message.status != "deleted"]
+        if not there:
+            return None
+        erasure = await self._begin(user, [message.id for message in there])
+        try:
+            await self._untitle(there)
+        except StoreError as fault:
+            log.info("erasure.title_later", reason=str(fault))
+        return erasure
 
     async def find(self, erasure: str) -> Erasure | None:
         """The erasure of that id."""
@@ -232,9 +239,8 @@ class Erasures:
 
     async def _take_out_messages(self, user: UserId, ids: Sequence[MessageId]) -> None:
         stored = await self._guard.unhidden.by_ids(user, ids)
-        for message in stored:
-            if message.status != "deleted" and not self._guard.is_hidden(user):
-                await self._memory.conversations.untitle(message)
+        if not self._guard.is_hidden(user):
+            await self._untitle([message for message in stored if message.status != "deleted"])
         for keepsake in self._keepsakes:
             await keepsake.forget_messages(ids)
         async with self._memory.backfill.held(user):
@@ -242,6 +248,10 @@ class Erasures:
         await self._memory.drop_windows(user, {message.conversation for message in stored})
         if stored:
             await self._memory.read_again(tombstone(stored[0]))
+
+    async def _untitle(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            await self._memory.conversations.untitle(message)
 
     async def _finish(self, erasure: Erasure) -> None:
         user = _named(erasure)

@@ -192,6 +192,8 @@ async def test_a_deleted_message_is_a_tombstone_at_once_and_everywhere(
     assert erasure is not None
     assert erasure.messages == (first.id,)
     assert await world.memory.long_term.by_ids(user, [first.id]) == [tombstone(first)]
+    (conversation,) = (await world.memory.conversations.page(user, limit=5)).conversations
+    assert conversation.title == UNTITLED
     vector = await world.memory.embed(first.text)
     found = await world.memory.recall(user, first.text, vector, limit=5)
     assert first.id not in {item.id for item in found.items}
