@@ -52,15 +52,15 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     """What to look for.
 
     ``deep``: every index as closely as can be. ``suspects``: these, by collection. ``condemned``:
-    these are not even looked at. ``written_since``: indexes with files from that time on (seconds
-    since 1970) are looked at as closely as can be, because a kill may have hit them.
+    these are not even looked at. ``killed``: Chroma may have been writing when it ended, so that
+    indexes which have changed since they were last found sound are looked at closely.
     """
 
     embedding: EmbeddingFacts | None = None
     deep: bool = False
     suspects: frozenset[str] = frozenset()
     condemned: frozenset[str] = frozenset()
-    written_since: float = float("inf")
+    killed: bool = False
     pages_within_s: float = QUICK_CHECK_S
 
 
@@ -125,13 +125,12 @@ class Inspector:
         close = inspection.deep or segment.collection in inspection.suspects
         if not close and self._sound.get(segment.id) == stamp:
             return None
-        written = max((time_ns for _, _, time_ns in stamp), default=0) / 1e9
         rebuild = self._rebuilds.get(segment.collection)
         fault = index_fault(
             self._chroma,
             connection,
             segment,
-            deep=close or written >= inspection.written_since,
+            deep=close or inspection.killed,
             healed_up_to=END if rebuild is None else rebuild.cursor,
         )
         if fault is None:

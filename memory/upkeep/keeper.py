@@ -11,7 +11,6 @@ from __future__ import annotations
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -45,8 +44,6 @@ PROBE_EVERY_S: Final = 60.0
 LOOK_EVERY_S: Final = 0.5
 ASKED_WITHIN_S: Final = 10.0
 """Who asked so shortly before Chroma crashed may have made it crash."""
-CLOCK_STEP_S: Final = 2.0
-"""Files may be marked a little earlier than they were written."""
 CRASHES: Final = frozenset(-int(it) for it in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT))
 
 
@@ -197,14 +194,12 @@ class ChromaKeeper:
             self._to_heal.set()
 
     def _inspection(self, verdict: Verdict) -> Inspection:
-        marker = self._data_dir / IN_USE
-        written_since = marker.stat().st_mtime - CLOCK_STEP_S if marker.exists() else inf
         return Inspection(
             embedding=self._embedding,
             deep=verdict.deep,
             suspects=verdict.suspects,
             condemned=verdict.condemned,
-            written_since=written_since,
+            killed=(self._data_dir / IN_USE).exists(),
             pages_within_s=0 if self._started else QUICK_CHECK_S,
         )
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -86,9 +85,11 @@ def test_what_was_sound_is_looked_at_again_when_it_has_changed_or_is_suspected(
 
 def test_what_a_kill_may_have_hit_is_looked_at_closely(stopped: Stopped) -> None:
     sql(stopped[0], "DELETE FROM embeddings WHERE embedding_id = ?", stopped[1][7].id)
-    assert inspector(stopped[0]).inspect(QUICK) == []
-    assert inspector(stopped[0]).inspect(Inspection(written_since=time.time() + 60)) == []
-    assert len(inspector(stopped[0]).inspect(Inspection(written_since=0))) == 1
+    looking = inspector(stopped[0])
+    assert looking.inspect(QUICK) == []
+    assert looking.inspect(Inspection(killed=True)) == []  # nothing was written since
+    os.utime(index_of(stopped[0]) / "header.bin")
+    assert len(looking.inspect(Inspection(killed=True))) == 1
 
 
 def test_indexes_that_no_collection_has_are_removed_and_other_folders_are_not(

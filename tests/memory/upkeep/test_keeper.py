@@ -8,7 +8,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from memory.errors import StoreError
+from memory import free_space
+from memory.errors import StoreError, StoreUnavailable
 from memory.in_process_embedder import InProcessEmbedder
 from memory.messages import Message, Vectors
 from memory.upkeep import healing
@@ -273,3 +274,19 @@ class Slow(InProcessEmbedder):
         self.asked += 1
         await self.go.wait()
         return await super().embed(texts)
+
+
+async def test_on_a_full_disk_nothing_is_sent_and_when_there_is_room_it_goes_on(
+    stopped: Stopped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data_dir, messages = stopped
+    after = said(ANN, "said to a full disk", after=messages[-1])
+    async with kept(data_dir) as (keeper, memory):
+        monkeypatch.setattr(free_space, "KEPT_S", 0)
+        monkeypatch.setattr(keeper.space, "_needed_bytes", 1 << 62)
+        with pytest.raises(StoreUnavailable, match="the disk is full"):
+            await memory.append(after, await vector(after))
+        assert await memory.by_ids(ANN, [messages[0].id])
+        monkeypatch.setattr(keeper.space, "_needed_bytes", 1)
+        await memory.append(after, await vector(after))
+        await check_whole(keeper, [*messages, after])
