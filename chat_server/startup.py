@@ -13,7 +13,7 @@ from chat_server.server import CannotListen, TandemServer, bind
 from chat_server.services import model_server, open_services
 from chat_server.settings import ConfigError, Settings
 from chat_server.settings_file import load_settings
-from chat_server.stores import model_folder
+from chat_server.stores import model_folder, placement
 from memory.data_folder import hold
 from memory.errors import MemoryFault
 from memory.model_files import open_files
@@ -29,7 +29,7 @@ def serve_until_stopped(config: Path | None, host: str | None, port: int | None)
         configure_logging(pseudonyms)
         with hold(settings.data_dir):
             if not settings.chroma.url:
-                see_to_unfinished(settings.data_dir)
+                see_to_unfinished(settings.data_dir, placement(settings))
             listener = bind(settings.server.host, settings.server.port)
             _prepare_model(settings)
             opener = partial(open_services, pseudonyms=pseudonyms)

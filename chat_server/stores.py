@@ -24,7 +24,7 @@ from memory.hidden_users import GuardedLongTermMemory
 from memory.hot import open_hot_memories
 from memory.journal import Journal
 from memory.onnx_embedder import OnnxEmbedder
-from memory.placement import make_placement
+from memory.placement import Placement, make_placement
 from memory.redis import RedisShortTermMemory
 from memory.redis_process import RedisProcess
 from memory.short_term import ShortTermPolicy
@@ -40,6 +40,15 @@ from memory.upkeep.scrubbing import Scrubber
 def model_folder(settings: Settings) -> Path:
     """Where the prepared embedding model lies."""
     return settings.data_dir / "models" / settings.embedding.model.rpartition("/")[2]
+
+
+def placement(settings: Settings) -> Placement:
+    """How users are placed, from ``[chroma]``."""
+    return make_placement(
+        settings.chroma.placement,
+        prefix=settings.chroma.collection_prefix,
+        shards=settings.chroma.shards,
+    )
 
 
 def short_term_policy(settings: Settings) -> ShortTermPolicy:
@@ -144,11 +153,7 @@ async def open_long_term(
         )
     long_term = ChromaLongTermMemory(
         address,
-        make_placement(
-            settings.chroma.placement,
-            prefix=settings.chroma.collection_prefix,
-            shards=settings.chroma.shards,
-        ),
+        placement(settings),
         fingerprint=embedder.fingerprint,
         dimension=embedder.dimension,
         timeout_s=settings.chroma.timeout_s,

@@ -256,6 +256,7 @@ class ChromaLongTermMemory:
             raise StoreUnavailable(
                 f"{error}; check that Chroma runs and that chroma.url is its address"
             ) from error
+        await self._collections.read(self._directory, Select(ids=["ping"], include=()))
 
     async def usage(self) -> dict[str, int]:
         return await self._collections.usage(self._placement.prefix)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
 from memory.errors import UpkeepRefused
+from memory.placement import Placement
 from memory.upkeep.layouts import setting_of
 from memory.upkeep.migration import GOING, LEFT, SWAP
 from memory.upkeep.restore import STORE, finish_restore
@@ -17,15 +19,16 @@ from memory.upkeep.store_file import DATABASE
 LOCK_TIMEOUT_S: Final = 5.0
 
 
-def see_to_unfinished(data_dir: Path) -> None:
-    """Bring a restore in *data_dir* to its end; refuse a store in the middle of a migration.
+def see_to_unfinished(data_dir: Path, placement: Placement) -> None:
+    """Bring a restore in *data_dir* to its end; refuse a store in the middle of a migration, or
+    laid out otherwise than for *placement*.
 
     Half a migration holds messages twice, and an erasure would miss the copies. Nothing runs on
     *data_dir*; blocks for a moment.
 
     Raises:
-        UpkeepRefused: a migration is to be finished or undone first, or the folder cannot be
-            written.
+        UpkeepRefused: the configuration or the store is to be changed first, or the folder cannot
+            be written; says what to do.
     """
     try:
         finish_restore(data_dir)
@@ -33,31 +36,42 @@ def see_to_unfinished(data_dir: Path) -> None:
         raise UpkeepRefused(
             f"a restore cannot be brought to its end: {data_dir}: {error.strerror}"
         ) from error
-    going = unfinished_migration(data_dir / STORE / DATABASE)
+    facts = _facts(data_dir / STORE / DATABASE, placement.conversations)
+    going = _going(facts)
     if going is not None:
         raise UpkeepRefused(
             f"a migration to {setting_of(going)} was interrupted: run it again, or undo it with "
             "the old placement (python -m memory migrate --help)"
         )
+    layout = facts.get("layout", placement.layout)
+    if layout != placement.layout:
+        raise UpkeepRefused(
+            f"the store in {data_dir} is laid out with {setting_of(layout)}: set that in "
+            "config.toml, [chroma], or lay the store out anew (python -m memory migrate --help)"
+        )
 
 
-def unfinished_migration(database: Path) -> str | None:
-    """The layout to which the store in *database* is on its way, if it is.
+def _going(facts: Mapping[str, str]) -> str | None:
+    """The layout to which a store is on its way, if it is."""
+    layout = facts.get("layout", "")
+    if SWAP in layout:
+        return layout.partition(SWAP)[2]
+    return layout if LEFT in facts else facts.get(GOING)
 
-    A database that is not there or cannot be read is nobody's migration.
+
+def _facts(database: Path, directory: str) -> Mapping[str, str]:
+    """What the collection *directory* says of the store; nothing where *database* cannot be read,
+    which is for others to tell.
     """
     try:
         uri = f"file:{quote(str(database.resolve()))}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True, timeout=LOCK_TIMEOUT_S)) as connection:
             rows = connection.execute(
                 "SELECT f.key, f.str_value FROM collection_metadata f "
-                "JOIN collection_metadata k USING (collection_id) "
-                "WHERE k.key = 'kind' AND k.str_value = 'conversations'"
+                "JOIN collections c ON c.id = f.collection_id "
+                "WHERE c.name = ? AND f.str_value NOT NULL",
+                (directory,),
             )
-            facts: dict[str, str] = dict(rows.fetchall())
+            return dict(rows.fetchall())
     except sqlite3.Error:
-        return None
-    layout = facts.get("layout", "")
-    if SWAP in layout:
-        return layout.partition(SWAP)[2]
-    return layout if LEFT in facts else facts.get(GOING)
+        return {}

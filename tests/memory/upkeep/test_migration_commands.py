@@ -15,7 +15,6 @@ from memory.messages import Message, UserId
 from memory.placement import PerUser, Placement, Sharded
 from memory.upkeep.rebuilds import Rebuild, Rebuilds
 from memory.upkeep.store_file import DATABASE, StoreFile
-from memory.upkeep.unfinished import unfinished_migration
 from tests.memory.chroma_world import opened, serving
 from tests.memory.upkeep.store_world import everything, fill, filled
 from tests.memory.upkeep.test_backup_commands import run
@@ -52,6 +51,11 @@ def test_a_store_is_migrated_and_it_is_told_what_to_configure(tmp_path: Path) ->
     assert read(tmp_path / "data", Sharded(shards=2)) == stored
 
 
+def is_under_way(database: Path) -> bool:
+    with StoreFile.opened(database, still=False) as store:
+        return any("migrating_to" in it.facts for it in store.collections())
+
+
 def test_a_killed_migration_is_run_again(tmp_path: Path) -> None:
     stored = anyio.run(lambda: filled(tmp_path / "data", each=150))
     database = tmp_path / "data" / "chroma" / DATABASE
@@ -61,14 +65,14 @@ def test_a_killed_migration_is_run_again(tmp_path: Path) -> None:
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
     deadline = time.monotonic() + 60
-    while unfinished_migration(database) is None and running.poll() is None:
+    while not is_under_way(database) and running.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.005)
     running.send_signal(signal.SIGKILL)
     running.wait()
     done = run(tmp_path, "migrate", "--to", "sharded", "--shards", "3")
     assert done.returncode == 0, done.stderr
-    assert unfinished_migration(database) is None
+    assert not is_under_way(database)
     assert read(tmp_path / "data", Sharded(shards=3)) == stored
     with StoreFile.opened(database, still=False) as store:
         assert {it.layout for it in store.collections()} == {"sharded/3"}

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from memory.errors import UpkeepRefused
+from memory.placement import Sharded
+from memory.upkeep.migration import GOING, LEFT
 from memory.upkeep.restore import RESTORED
 from memory.upkeep.store_file import DATABASE
-from memory.upkeep.unfinished import see_to_unfinished, unfinished_migration
+from memory.upkeep.unfinished import see_to_unfinished
 from tests.memory.chroma_world import serving
 from tests.memory.upkeep.migration_world import Store
 from tests.memory.upkeep.store_world import filled
@@ -28,31 +30,33 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 async def test_half_a_migration_is_seen_wherever_it_was_cut_off(
     tmp_path: Path, store: Store, new: str
 ) -> None:
-    database = tmp_path / "chroma" / DATABASE
-    assert unfinished_migration(database) is None
+    see_to_unfinished(tmp_path, store.placement)
+    seen: set[str] = set()
     for after in range(1, 100):
-        ending, _ = await store.migrate(new, after=after)
-        if unfinished_migration(database) is None:
+        await store.migrate(new, after=after)
+        facts = (await store.collections())[store.placement.conversations]
+        if facts.keys().isdisjoint({GOING, LEFT}) and facts["layout"] == new:
             break
-        assert ending is None
-        assert unfinished_migration(database) == new
-        with pytest.raises(UpkeepRefused, match="was interrupted: run it again, or undo it"):
-            see_to_unfinished(tmp_path)
-    assert after > 2
-    assert await store.layout() == new
-    see_to_unfinished(tmp_path)
+        seen.add(facts["layout"])
+        for placement in (store.placement, store.to(new)):
+            with pytest.raises(UpkeepRefused, match="was interrupted: run it again, or undo it"):
+                see_to_unfinished(tmp_path, placement)
+    assert seen == {"sharded/1", new if new == "per_user" else "sharded/1>sharded/2"}
+    see_to_unfinished(tmp_path, store.to(new))
+    with pytest.raises(UpkeepRefused, match=r"set that in config\.toml"):
+        see_to_unfinished(tmp_path, store.placement)
 
 
 async def test_what_was_restored_gets_its_place(tmp_path: Path) -> None:
     await filled(tmp_path / "other")
     (tmp_path / "data").mkdir()
     (tmp_path / "other" / "chroma").rename(tmp_path / "data" / RESTORED)
-    see_to_unfinished(tmp_path / "data")
+    see_to_unfinished(tmp_path / "data", Sharded())
     assert (tmp_path / "data" / "chroma" / DATABASE).is_file()
 
 
 def test_where_nothing_is_or_nothing_can_be_read_nothing_is_unfinished(tmp_path: Path) -> None:
-    see_to_unfinished(tmp_path)
+    see_to_unfinished(tmp_path, Sharded())
     (tmp_path / "chroma").mkdir()
     (tmp_path / "chroma" / DATABASE).write_bytes(b"not a database")
-    see_to_unfinished(tmp_path)
+    see_to_unfinished(tmp_path, Sharded())
