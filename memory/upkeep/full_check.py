@@ -87,7 +87,7 @@ def _index_faults(chroma: Path, rebuilds: Rebuilds, report: Report) -> list[str]
                 chroma,
                 connection,
                 segment,
-                deep=True,
+                depth="records",
                 healed_up_to=END if rebuild is None else rebuild.cursor,
             )
             if fault is not None:

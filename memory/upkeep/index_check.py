@@ -1,7 +1,8 @@
 """Whether the files of an index can be used, and hold what they should.
 
-Quick: everything that is small, and samples of what is large; 10 ms at 100,000 records. Deep:
-every element, and every id against the database; what only a kill or a crash can have done.
+``quick``: everything that is small, and samples of what is large. ``elements``: every element as
+well, which a kill may have left half written. ``records``: every id against the database too; an
+end of the whole machine may have kept the database and lost what was written to the index.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 
@@ -28,10 +29,13 @@ from memory.upkeep.index_links import check_level0_links, check_upper_links
 from memory.upkeep.vector_segments import (
     END,
     VectorSegment,
-    all_ids,
+    ids_and_places,
     logged_deletions,
     persisted_ids,
+    persisted_up_to,
 )
+
+Depth = Literal["quick", "elements", "records"]
 
 SAMPLES: Final = 256
 ELEMENTS_PER_STEP: Final = 4_096
@@ -43,7 +47,7 @@ def index_fault(
     connection: sqlite3.Connection,
     segment: VectorSegment,
     *,
-    deep: bool,
+    depth: Depth,
     healed_up_to: str = END,
 ) -> str | None:
     """What is wrong with the index of *segment* under Chroma's *folder*, in one line without ids;
@@ -52,15 +56,18 @@ def index_fault(
     Records behind the id *healed_up_to* may be missing: they are being embedded again.
     """
     try:
-        labels = _check_files(folder / segment.id, segment, deep=deep)
-        if labels is None or deep:
-            _check_ids(connection, segment, labels, healed_up_to)
+        labels = _check_files(folder / segment.id, segment, every=depth != "quick")
+        if labels is None:
+            if any(islice(persisted_ids(connection, segment, healed_up_to), 1)):
+                raise IndexFault("its files are missing")
+        elif depth == "records":
+            _check_records(connection, segment, labels, healed_up_to)
     except IndexFault as fault:
         return str(fault)
     return None
 
 
-def _check_files(folder: Path, segment: VectorSegment, *, deep: bool) -> IdLabels | None:
+def _check_files(folder: Path, segment: VectorSegment, *, every: bool) -> IdLabels | None:
     """Raises ``IndexFault``; returns what is in the index, ``None`` if it was never written."""
     if not folder.exists():
         return None
@@ -80,7 +87,7 @@ def _check_files(folder: Path, segment: VectorSegment, *, deep: bool) -> IdLabel
             f"its header counts {header.elements} elements, its list of ids {labels.added}"
         )
     known = np.fromiter(labels.labels.values(), np.uint64, len(labels.labels))
-    if deep:
+    if every:
         _check_all(elements, header, known, lengths)
     else:
         sample = np.unique(np.linspace(0, len(elements) - 1, SAMPLES).astype(np.uint64))
@@ -119,20 +126,22 @@ def _check_some(
     check_level0_links(elements.links(span), header.elements)
 
 
-def _check_ids(
+def _check_records(
     connection: sqlite3.Connection,
     segment: VectorSegment,
-    labels: IdLabels | None,
+    labels: IdLabels,
     healed_up_to: str,
 ) -> None:
     """That the index holds the records it claims to hold, and none that are gone."""
-    if labels is None:
-        if any(islice(persisted_ids(connection, segment, healed_up_to), 1)):
-            raise IndexFault("its files are missing")
-        return
     indexed = labels.labels.keys()
-    if not all(record in indexed for record in persisted_ids(connection, segment, healed_up_to)):
-        raise IndexFault("records are missing in it")
-    gone = indexed - set(all_ids(connection, segment))
-    if gone and not gone <= set(logged_deletions(connection, segment)):
-        raise IndexFault("it holds records that are gone")
+    persisted = persisted_up_to(connection, segment) or 0
+    found = 0
+    for record, place in ids_and_places(connection, segment):
+        if record in indexed:
+            found += 1
+        elif place <= persisted and record <= healed_up_to:
+            raise IndexFault("records are missing in it")
+    if found < len(indexed):
+        gone = indexed - {record for record, _ in ids_and_places(connection, segment)}
+        if not gone <= set(logged_deletions(connection, segment)):
+            raise IndexFault("it holds records that are gone")

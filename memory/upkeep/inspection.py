@@ -53,7 +53,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
 
     ``deep``: every index as closely as can be. ``suspects``: these, by collection. ``condemned``:
     these are not even looked at. ``killed``: Chroma may have been writing when it ended, so that
-    indexes which have changed since they were last found sound are looked at closely.
+    the elements of indexes which have changed since they were last found sound are looked at.
     """
 
     embedding: EmbeddingFacts | None = None
@@ -130,7 +130,7 @@ class Inspector:
             self._chroma,
             connection,
             segment,
-            deep=close or inspection.killed,
+            depth="records" if close else "elements" if inspection.killed else "quick",
             healed_up_to=END if rebuild is None else rebuild.cursor,
         )
         if fault is None:

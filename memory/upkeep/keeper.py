@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
+from uuid import uuid4
 
 import anyio
 import anyio.to_thread
@@ -30,7 +31,7 @@ from memory.upkeep.embedding_change import EmbeddingFacts
 from memory.upkeep.healing import REST_SHARE, Healing, HealingTools
 from memory.upkeep.inspection import Inspection, Inspector
 from memory.upkeep.probing import Probe
-from memory.upkeep.rebuilds import Rebuilds, sync_folder
+from memory.upkeep.rebuilds import Rebuilds, write_synced
 from memory.upkeep.schema_guard import QUICK_CHECK_S
 from memory.upkeep.suspicions import Suspicions, Verdict
 from memory.upkeep.vector_segments import DATABASE
@@ -38,7 +39,9 @@ from memory.upkeep.vector_segments import DATABASE
 log = structlog.get_logger(__name__)
 
 IN_USE: Final = "chroma-in-use"
-"""Stands in the data folder from before Chroma starts until it has ended in order."""
+"""Stands in the data folder from before Chroma starts until it has ended in order; holds
+:func:`this_boot`: what a kill leaves in files differs from what the machine's end leaves."""
+BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 START_S: Final = 60.0
 PROBE_EVERY_S: Final = 60.0
 LOOK_EVERY_S: Final = 0.5
@@ -194,18 +197,19 @@ class ChromaKeeper:
             self._to_heal.set()
 
     def _inspection(self, verdict: Verdict) -> Inspection:
+        marker = self._data_dir / IN_USE
+        used_in = marker.read_text() if marker.exists() else None
         return Inspection(
             embedding=self._embedding,
-            deep=verdict.deep,
+            deep=verdict.deep or used_in not in {None, this_boot()},
             suspects=verdict.suspects,
             condemned=verdict.condemned,
-            killed=(self._data_dir / IN_USE).exists(),
+            killed=used_in is not None,
             pages_within_s=0 if self._started else QUICK_CHECK_S,
         )
 
     def _mark_in_use(self) -> None:
-        (self._data_dir / IN_USE).touch(mode=0o600)
-        sync_folder(self._data_dir)
+        write_synced(self._data_dir / IN_USE, this_boot().encode())
 
     def _child_ended(self, status: int) -> None:
         if status == 0:
@@ -267,3 +271,11 @@ class ChromaKeeper:
             await probe.ask(self._inspector.segments.values())
             with anyio.move_on_after(PROBE_EVERY_S):
                 await self._starting.wait()
+
+
+def this_boot() -> str:
+    """Names the time since the machine was started; another one where nobody can tell."""
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError:
+        return uuid4().hex

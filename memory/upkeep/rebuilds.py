@@ -92,17 +92,23 @@ class Rebuilds:
     def _write(self) -> None:
         """Replace the file, all or nothing."""
         if self._all:
-            fresh = self._path.with_suffix(".new")
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(msgspec.json.encode(list(self._all.values())))
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self._path)
+            write_synced(self._path, msgspec.json.encode(list(self._all.values())))
         else:
             self._path.unlink(missing_ok=True)
+            sync_folder(self._path.parent)
         self.readable = True
-        sync_folder(self._path.parent)
+
+
+def write_synced(path: Path, content: bytes) -> None:
+    """Replace *path*, all or nothing; for the owner's eyes only, and on the disk afterwards."""
+    fresh = path.with_name(f"{path.name}.new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -3,11 +3,12 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
-from memory.upkeep.index_check import index_fault
+from memory.upkeep.index_check import Depth, index_fault
 from memory.upkeep.index_files import Elements, read_header
 from memory.upkeep.vector_segments import END, opened
 from tests.memory.upkeep.conftest import Stopped
@@ -16,25 +17,25 @@ from tests.memory.upkeep.keeper_world import DAMAGES, SHARD, index_of, segments,
 pytestmark = pytest.mark.chroma
 
 
-def fault(data_dir: Path, *, deep: bool, healed_up_to: str = END) -> str | None:
+def fault(data_dir: Path, *, depth: Depth, healed_up_to: str = END) -> str | None:
     chroma = data_dir / "chroma"
     with opened(chroma / "chroma.sqlite3") as connection:
         segment = segments(data_dir)[SHARD]
-        return index_fault(chroma, connection, segment, deep=deep, healed_up_to=healed_up_to)
+        return index_fault(chroma, connection, segment, depth=depth, healed_up_to=healed_up_to)
 
 
-@pytest.mark.parametrize("deep", [False, True])
-def test_a_sound_index_is_found_sound(stopped: Stopped, *, deep: bool) -> None:
-    assert fault(stopped[0], deep=deep) is None
+@pytest.mark.parametrize("depth", get_args(Depth))
+def test_a_sound_index_is_found_sound(stopped: Stopped, depth: Depth) -> None:
+    assert fault(stopped[0], depth=depth) is None
 
 
-@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("depth", get_args(Depth))
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 def test_every_damage_is_found_and_told_in_one_line_without_ids(
-    stopped: Stopped, damage: Callable[[Path], None], *, deep: bool
+    stopped: Stopped, damage: Callable[[Path], None], depth: Depth
 ) -> None:
     damage(index_of(stopped[0]))
-    found = fault(stopped[0], deep=deep)
+    found = fault(stopped[0], depth=depth)
     assert found is not None
     assert "\n" not in found
     assert not any(message.id in found for message in stopped[1])
@@ -43,14 +44,14 @@ def test_every_damage_is_found_and_told_in_one_line_without_ids(
 def test_an_index_that_has_yet_to_be_written_needs_no_files(stopped: Stopped) -> None:
     sql(stopped[0], "DELETE FROM max_seq_id WHERE segment_id = ?", segments(stopped[0])[SHARD].id)
     DAMAGES["all removed"](index_of(stopped[0]))
-    assert fault(stopped[0], deep=True) is None
+    assert fault(stopped[0], depth="records") is None
 
 
 def test_what_is_still_being_healed_may_be_missing(stopped: Stopped) -> None:
     DAMAGES["all removed"](index_of(stopped[0]))
-    assert fault(stopped[0], deep=True, healed_up_to="") is None
+    assert fault(stopped[0], depth="records", healed_up_to="") is None
     first = min(message.id for message in stopped[1][:20])
-    assert fault(stopped[0], deep=True, healed_up_to=first) == "its files are missing"
+    assert fault(stopped[0], depth="records", healed_up_to=first) == "its files are missing"
 
 
 def without(record: str) -> Callable[[Path], None]:
@@ -69,13 +70,13 @@ def test_a_record_that_is_missing_in_the_index_is_found_when_it_is_looked_at_clo
     stopped: Stopped,
 ) -> None:
     without(stopped[1][7].id)(index_of(stopped[0]))
-    assert fault(stopped[0], deep=False) is None
-    assert fault(stopped[0], deep=True) == "records are missing in it"
+    assert fault(stopped[0], depth="elements") is None
+    assert fault(stopped[0], depth="records") == "records are missing in it"
 
 
 def test_a_record_that_is_gone_and_still_in_the_index_is_found(stopped: Stopped) -> None:
     sql(stopped[0], "DELETE FROM embeddings WHERE embedding_id = ?", stopped[1][7].id)
-    assert fault(stopped[0], deep=True) == "it holds records that are gone"
+    assert fault(stopped[0], depth="records") == "it holds records that are gone"
 
 
 def test_a_record_whose_deletion_is_in_the_log_is_not_gone_yet(stopped: Stopped) -> None:
@@ -87,7 +88,7 @@ def test_a_record_whose_deletion_is_in_the_log_is_not_gone_yet(stopped: Stopped)
         f"persistent://default/default/{segment.collection}",
         stopped[1][7].id,
     )
-    assert fault(stopped[0], deep=True) is None
+    assert fault(stopped[0], depth="records") is None
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
@@ -96,9 +97,9 @@ def test_a_vector_that_is_none_is_found(stopped: Stopped, value: float) -> None:
     elements = Elements(index, read_header(index), writable=True)
     elements.set_vectors(np.array([31], dtype=np.uint64), np.full(8, value, dtype=np.float32))
     elements.flush()
-    assert fault(stopped[0], deep=True) == "some of its vectors are no vectors"
+    assert fault(stopped[0], depth="elements") == "some of its vectors are no vectors"
 
 
 def test_vectors_of_another_length_than_the_collections_are_found(stopped: Stopped) -> None:
     sql(stopped[0], "UPDATE collections SET dimension = 9 WHERE name = ?", SHARD)
-    assert fault(stopped[0], deep=False) == "its vectors have 8 numbers"
+    assert fault(stopped[0], depth="quick") == "its vectors have 8 numbers"

@@ -3,9 +3,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from memory.errors import UpkeepRefused
+from memory.upkeep.index_files import Elements, read_header
 from memory.upkeep.inspection import Finding, Inspection, Inspector
 from memory.upkeep.rebuilds import FILE, Rebuild, Rebuilds
 from tests.memory.upkeep.conftest import Stopped
@@ -84,11 +86,16 @@ def test_what_was_sound_is_looked_at_again_when_it_has_changed_or_is_suspected(
 
 
 def test_what_a_kill_may_have_hit_is_looked_at_closely(stopped: Stopped) -> None:
-    sql(stopped[0], "DELETE FROM embeddings WHERE embedding_id = ?", stopped[1][7].id)
+    index = index_of(stopped[0])
     looking = inspector(stopped[0])
     assert looking.inspect(QUICK) == []
+    times = (index / "data_level0.bin").stat()
+    elements = Elements(index, read_header(index), writable=True)
+    elements.set_vectors(np.array([31], dtype=np.uint64), np.zeros(8, dtype=np.float32))
+    elements.flush()
+    os.utime(index / "data_level0.bin", ns=(times.st_atime_ns, times.st_mtime_ns))
     assert looking.inspect(Inspection(killed=True)) == []  # nothing was written since
-    os.utime(index_of(stopped[0]) / "header.bin")
+    os.utime(index / "data_level0.bin")
     assert len(looking.inspect(Inspection(killed=True))) == 1
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -150,6 +151,21 @@ async def test_chroma_that_ended_in_order_is_told_from_chroma_that_did_not(tmp_p
         await kill(keeper, signal.SIGKILL)
         assert (tmp_path / IN_USE).exists()
     assert not (tmp_path / IN_USE).exists()
+
+
+@pytest.mark.parametrize("boot", ["", "another"])
+async def test_after_the_end_of_the_machine_every_record_is_looked_for(
+    stopped: Stopped, boot: str
+) -> None:
+    data_dir, messages = stopped
+    index = index_of(data_dir) / "index_metadata.pickle"
+    content = pickle.loads(index.read_bytes())  # noqa: S301  # Chroma's own
+    content["id_to_label"]["lost"] = content["id_to_label"].popitem()[1]
+    index.write_bytes(pickle.dumps(content))
+    (data_dir / IN_USE).write_text(boot)
+    async with kept(data_dir) as (keeper, _memory):
+        await healed(keeper)
+        await check_whole(keeper, messages)
 
 
 async def test_while_chroma_is_held_everything_waits_and_nothing_fails(stopped: Stopped) -> None:
