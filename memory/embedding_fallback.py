@@ -10,7 +10,7 @@ import anyio
 import numpy as np
 import structlog
 
-from memory.embedding import Embedder
+from memory.embedding import Embedded, Embedder, not_embedded
 from memory.errors import EmbeddingFailed
 from memory.messages import Vector, Vectors
 
@@ -48,31 +48,38 @@ class EmbeddingFallback:
 
     async def vector(self, text: str) -> Vector:
         """The unit vector of *text*, or zeros."""
-        vector: Vector = (await self.vectors([text]))[0]
-        return vector
+        return (await self.embedded(text)).vector
 
     async def vectors(self, texts: Sequence[str]) -> Vectors:
         """float32, (len(texts), dimension): of each text its unit vector, or zeros."""
         found = np.zeros((len(texts), self._embedder.dimension), dtype=np.float32)
-        try:
-            found[:] = await self._ask(texts)
-        except EmbeddingFailed:
-            if len(texts) > 1:  # one text may be at fault for all
-                for row, text in enumerate(texts):
-                    found[row] = await self.vector(text)
-            else:
-                self.on_failure(1)
-        except TimeoutError:
-            self.on_failure(len(texts))
+        for row, embedded in enumerate(await self.embedded_many(texts)):
+            found[row] = embedded.vector
         return found
 
-    async def _ask(self, texts: Sequence[str]) -> Vectors:
+    async def embedded(self, text: str) -> Embedded:
+        """The unit vector and the marks of *text*, or zeros and none."""
+        return (await self.embedded_many([text]))[0]
+
+    async def embedded_many(self, texts: Sequence[str]) -> list[Embedded]:
+        """The same of each of *texts*, in their order."""
+        try:
+            return await self._ask(texts)
+        except EmbeddingFailed:
+            if len(texts) > 1:  # one text may be at fault for all
+                return [await self.embedded(text) for text in texts]
+        except TimeoutError:
+            pass
+        self.on_failure(len(texts))
+        return [not_embedded(self._embedder.dimension) for _ in texts]
+
+    async def _ask(self, texts: Sequence[str]) -> list[Embedded]:
         """Raises ``TimeoutError``, also without asking, while the embedder hangs."""
         if self._clock() < self._hung_until:
             raise TimeoutError
         try:
             with anyio.fail_after(self._limit_s + LIMIT_PER_TEXT_S * (len(texts) - 1)):
-                return await self._embedder.embed(texts)
+                return await self._embedder.embed_marked(texts)
         except TimeoutError:
             self._hung_until = self._clock() + self._retry_s
             log.warning("embedding.hung", texts=len(texts), retried_after_s=self._retry_s)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import BoundedSemaphore
+from typing import TypeVar
 
 import anyio
 import numpy as np
@@ -12,12 +13,13 @@ import numpy.typing as npt
 import onnxruntime
 from anyio.to_thread import run_sync
 from onnxruntime.capi import onnxruntime_pybind11_state as vendor
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
-from memory.embedding import HUNG_S
+from memory.embedding import HUNG_S, Embedded
 from memory.errors import EmbeddingFailed, ModelFilesInvalid
 from memory.messages import Vector, Vectors
 from memory.model_files import ModelFiles, open_files
+from memory.token_marks import TokenMarks, marks_of
 
 _LOAD_ERRORS = (
     vendor.Fail,
@@ -27,6 +29,8 @@ _LOAD_ERRORS = (
     vendor.NotImplemented,
 )
 _RUN_ERRORS = (vendor.Fail, vendor.InvalidArgument, vendor.RuntimeException)
+
+T = TypeVar("T")
 
 
 class _Model:
@@ -49,23 +53,39 @@ class _Model:
 
     def vector(self, text: str) -> Vector:
         """The mean of the tokens' vectors, at unit length."""
-        mean: Vector = self._token_vectors(text).mean(axis=0)
-        length = float(np.linalg.norm(mean))
-        if not np.isfinite(length) or length == 0:
-            raise EmbeddingFailed(f"the model's vector has the length {length}")
-        return mean / np.float32(length)
+        return _mean(self._run(text)[1])
 
-    def _token_vectors(self, text: str) -> npt.NDArray[np.float32]:
-        """float32, (tokens, dimension), as the model leaves them, [CLS] and [SEP] included."""
+    def embedded(self, text: str) -> Embedded:
+        """The same with the marks of the tokens."""
+        encoding, vectors = self._run(text)
+        return Embedded(_mean(vectors), _marks(encoding, vectors))
+
+    def _run(self, text: str) -> tuple[Encoding, npt.NDArray[np.float32]]:
+        """The tokens and, float32, (tokens, dimension), their vectors as the model leaves them,
+        [CLS] and [SEP] included.
+        """
         try:
-            ids = self._tokenizer.encode(text).ids
-            outputs = self._session.run(None, {"input_ids": np.array([ids], dtype=np.int64)})
+            encoding = self._tokenizer.encode(text)
+            ids = np.array([encoding.ids], dtype=np.int64)
+            outputs = self._session.run(None, {"input_ids": ids})
         except TypeError as error:
             raise EmbeddingFailed("the text is not valid Unicode") from error
         except _RUN_ERRORS as error:
             raise EmbeddingFailed(f"onnxruntime failed: {type(error).__name__}") from error
-        vectors: npt.NDArray[np.float32] = outputs[0][0]
-        return vectors
+        return encoding, outputs[0][0]
+
+
+def _mean(vectors: npt.NDArray[np.float32]) -> Vector:
+    mean: Vector = vectors.mean(axis=0)
+    length = float(np.linalg.norm(mean))
+    if not np.isfinite(length) or length == 0:
+        raise EmbeddingFailed(f"the model's vector has the length {length}")
+    return mean / np.float32(length)
+
+
+def _marks(encoding: Encoding, vectors: npt.NDArray[np.float32]) -> TokenMarks:
+    # [CLS], [SEP] and [UNK] end in punctuation: marks_of leaves them out with all the rest.
+    return marks_of(encoding.tokens, encoding.ids, vectors)
 
 
 class OnnxEmbedder:
@@ -110,16 +130,33 @@ class OnnxEmbedder:
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
+        for row, vector in (
+            await self._each(texts, lambda model, text: model.vector(text))
+        ).items():
+            vectors[row] = vector
+        return vectors
+
+    async def embed_marked(self, texts: Sequence[str]) -> list[Embedded]:
+        done = await self._each(texts, lambda model, text: model.embedded(text))
+        return [done[row] for row in range(len(texts))]
+
+    async def aclose(self) -> None:
+        """Let go of the model; calls that run end well, later ones fail."""
+        self._model = None
+
+    async def _each(self, texts: Sequence[str], ask: Callable[[_Model, str], T]) -> dict[int, T]:
+        """What *ask* says of each text, by its place among *texts*."""
+        done: dict[int, T] = {}
         work = iter(enumerate(texts))
         if len(texts) <= 1 or self._threads == 1:
-            await self._embed_into(vectors, work)
-            return vectors
+            await self._ask_into(done, work, ask)
+            return done
         failures: list[EmbeddingFailed] = []
         async with anyio.create_task_group() as lanes:
 
             async def lane() -> None:
                 try:
-                    await self._embed_into(vectors, work)
+                    await self._ask_into(done, work, ask)
                 except EmbeddingFailed as error:
                     failures.append(error)
                     lanes.cancel_scope.cancel()
@@ -128,26 +165,27 @@ class OnnxEmbedder:
                 lanes.start_soon(lane)
         if failures:
             raise failures[0]
-        return vectors
+        return done
 
-    async def aclose(self) -> None:
-        """Let go of the model; calls that run end well, later ones fail."""
-        self._model = None
-
-    async def _embed_into(self, vectors: Vectors, work: Iterator[tuple[int, str]]) -> None:
+    async def _ask_into(
+        self,
+        done: dict[int, T],
+        work: Iterator[tuple[int, str]],
+        ask: Callable[[_Model, str], T],
+    ) -> None:
         """Take texts from *work*, which lanes share, until none is left."""
         for row, text in work:
-            vectors[row] = await run_sync(
-                self._vector, text, abandon_on_cancel=True, limiter=self._limiter
+            done[row] = await run_sync(
+                self._ask, ask, text, abandon_on_cancel=True, limiter=self._limiter
             )
 
-    def _vector(self, text: str) -> Vector:
+    def _ask(self, ask: Callable[[_Model, str], T], text: str) -> T:
         """In a thread. The limiter does not count what was abandoned and still runs."""
         if not self._free.acquire(timeout=HUNG_S):
             raise EmbeddingFailed("all threads hang")
         try:
             if self._model is None:
                 raise EmbeddingFailed("the embedder is closed")
-            return self._model.vector(text)
+            return ask(self._model, text)
         finally:
             self._free.release()

@@ -12,10 +12,11 @@ import anyio
 import numpy as np
 from anyio.to_thread import run_sync
 
-from memory.embedding import HUNG_S
+from memory.embedding import HUNG_S, Embedded
 from memory.errors import EmbeddingFailed, ModelFilesInvalid, one_line
 from memory.messages import Vectors
 from memory.model_files import NAME, packaged_folder
+from memory.token_marks import marks_of
 
 TEXTS_PER_HOP = 16
 """A message waits for one such batch of somebody else's import at most."""
@@ -80,43 +81,55 @@ class TorchEmbedder:
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
+        for row, embedded in enumerate(await self.embed_marked(texts)):
+            vectors[row] = embedded.vector
+        return vectors
+
+    async def embed_marked(self, texts: Sequence[str]) -> list[Embedded]:
+        done: list[Embedded] = []
         for start in range(0, len(texts), TEXTS_PER_HOP):
-            end = start + TEXTS_PER_HOP
-            vectors[start:end] = await run_sync(
+            done += await run_sync(
                 self._encode,
-                list(texts[start:end]),
+                list(texts[start : start + TEXTS_PER_HOP]),
                 abandon_on_cancel=True,
                 limiter=self._limiter,
             )
-        return vectors
+        return done
 
     async def aclose(self) -> None:
         """Let go of the model; a call that runs ends well, later ones fail."""
         self._model = None
 
-    def _encode(self, texts: list[str]) -> Vectors:
+    def _encode(self, texts: list[str]) -> list[Embedded]:
         """In a thread. The limiter does not count what was abandoned and still runs."""
         if not self._free.acquire(timeout=HUNG_S):
             raise EmbeddingFailed("sentence-transformers hangs")
         try:
             if self._model is None:
                 raise EmbeddingFailed("the embedder is closed")
-            vectors: Vectors = self._model.encode(
-                texts,
-                batch_size=TEXTS_PER_HOP,
-                normalize_embeddings=True,
-                show_progress_bar=False,
-                convert_to_numpy=True,
+            outputs = self._model.encode(
+                texts, batch_size=TEXTS_PER_HOP, output_value=None, show_progress_bar=False
             )
+            return [_embedded(self._model.tokenizer, output) for output in outputs]
         except (RuntimeError, TypeError, ValueError) as error:
             raise EmbeddingFailed(
                 f"sentence-transformers failed: {type(error).__name__}"
             ) from error
         finally:
             self._free.release()
-        if not np.isfinite(vectors).all():
-            raise EmbeddingFailed("the model's vectors are not finite")
-        return vectors
+
+
+def _embedded(tokenizer: Any, output: Any) -> Embedded:
+    """One text's vector and marks from what the model leaves of it, padding left out."""
+    vector = output["sentence_embedding"].cpu().numpy().astype(np.float32)
+    length = float(np.linalg.norm(vector))
+    if not np.isfinite(length) or length == 0:
+        raise EmbeddingFailed(f"the model's vector has the length {length}")
+    used = output["attention_mask"].cpu().numpy().astype(bool)
+    ids = output["input_ids"].cpu().numpy()[used].tolist()
+    states = output["token_embeddings"].cpu().numpy()[used]
+    pieces = tokenizer.convert_ids_to_tokens(ids)
+    return Embedded(vector / np.float32(length), marks_of(pieces, ids, states))
 
 
 def _folder_hash(folder: Path) -> str:

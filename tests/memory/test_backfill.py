@@ -9,11 +9,12 @@ import pytest
 
 from memory import backfill
 from memory.backfill import Backfill
+from memory.embedding import Embedded
 from memory.embedding_fallback import EmbeddingFallback
 from memory.errors import StoreUnavailable
 from memory.hot import HotMemories, open_hot_memories
 from memory.in_process_long_term import InProcessLongTermMemory
-from memory.messages import Message, MessageId, UserId, Vectors
+from memory.messages import Message, MessageId, UserId
 from tests.contracts.long_term_world import line, said, vector_of
 from tests.memory.test_embedding_fallback import Moody
 
@@ -113,9 +114,9 @@ async def test_a_text_at_which_the_embedder_hangs_does_not_hold_up_the_others(
     await world.say(said(ANN, "jazz"), *line(ANN, 3))
 
     class Hanging(Moody):
-        async def embed(self, texts: Sequence[str]) -> Vectors:
+        async def embed_marked(self, texts: Sequence[str]) -> list[Embedded]:
             self.hangs = "jazz" in texts
-            return await super().embed(texts)
+            return await super().embed_marked(texts)
 
     world.backfill._embedding._embedder = Hanging()
     async with world.filling():

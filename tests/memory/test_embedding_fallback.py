@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import anyio
 import numpy as np
 
+from memory.embedding import Embedded
 from memory.embedding_fallback import EmbeddingFallback
 from memory.errors import EmbeddingFailed
 from memory.in_process_embedder import InProcessEmbedder
-from memory.messages import Vectors
 from tests.memory.hot_world import Clock
 
 
@@ -21,13 +21,13 @@ class Moody(InProcessEmbedder):
         self.hangs = False
         self.asked = 0
 
-    async def embed(self, texts: Sequence[str]) -> Vectors:
+    async def embed_marked(self, texts: Sequence[str]) -> list[Embedded]:
         self.asked += 1
         if self.hangs:
             await anyio.sleep_forever()
         if self.hates is not None and any(self.hates in text for text in texts):
             raise EmbeddingFailed("not that")
-        return await super().embed(texts)
+        return await super().embed_marked(texts)
 
 
 async def test_vectors_are_the_embedders() -> None:
@@ -59,3 +59,12 @@ async def test_an_embedder_that_hangs_is_left_alone_for_a_while() -> None:
     assert (embedder.asked, failures) == (1, [1, 2])
     clock.now += 5
     assert (await fallback.vectors(["tea", "jazz"])).any(axis=1).all()
+
+
+async def test_what_has_no_vector_has_no_marks_and_the_others_have_theirs() -> None:
+    embedder = Moody()
+    embedder.hates = "jazz"
+    tea, jazz = await EmbeddingFallback(embedder).embedded_many(["tea", "jazz"])
+    assert len(tea.marks.ids) == 1
+    assert (len(jazz.marks.ids), jazz.vector.any()) == (0, False)
+    assert tea.marks.bits.shape[1:] == jazz.marks.bits.shape[1:]

@@ -45,3 +45,12 @@ def test_every_text_has_a_vector_of_unit_length(text: str, dimension: int) -> No
     assert vector.dtype == np.float32
     assert vector.shape == (dimension,)
     assert abs(float(np.linalg.norm(vector)) - 1) < 1e-5
+
+
+async def test_a_word_has_the_same_marks_wherever_it_stands() -> None:
+    texts = ["Bruno barks", "Who barks? Bruno!"]
+    statement, question = await InProcessEmbedder().embed_marked(texts)
+    vectors = await InProcessEmbedder().embed(texts)
+    np.testing.assert_array_equal(statement.vector, vectors[0])
+    assert question.marks.ids.tolist() == statement.marks.ids.tolist()[::-1]
+    np.testing.assert_array_equal(question.marks.bits, statement.marks.bits[::-1])

@@ -93,3 +93,18 @@ def test_importing_the_module_loads_no_torch() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout == "False\n"
+
+
+async def test_marked_texts_have_the_same_vectors_and_the_marks_of_their_words(
+    embedder: TorchEmbedder,
+) -> None:
+    texts = ["The trombone is in the attic.", "Is the trombone there?", "and the"]
+    there, asked, nothing = await embedder.embed_marked(texts)
+    vectors = await embedder.embed(texts)
+    for row, embedded in enumerate((there, asked, nothing)):
+        np.testing.assert_allclose(embedded.vector, vectors[row], atol=1e-4)
+        assert embedded.marks.bits.shape == (len(embedded.marks.ids), 6)
+    shared = set(there.marks.ids.tolist()) & set(asked.marks.ids.tolist())
+    assert shared == set(asked.marks.ids.tolist()) != set()
+    assert len(there.marks.ids) == len(asked.marks.ids) + 1
+    assert len(nothing.marks.ids) == 0

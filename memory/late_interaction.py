@@ -1,0 +1,72 @@
+"""Late interaction: each piece of a question meets the best fitting piece of each message.
+
+Khattab and Zaharia, ColBERT, 2020, over the signs of the token vectors only.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from memory.token_marks import PieceBits, PieceIds, TokenMarks
+
+Floats = npt.NDArray[np.float32]
+Slots = npt.NDArray[np.int32]
+
+
+class SlotMarks(NamedTuple):
+    """The marks of all messages of one user, flat.
+
+    Slot *s* has the pieces ``starts[s] : starts[s] + counts[s]`` of ``ids``, uint16, (pieces,), and
+    ``bits``, uint64, (pieces, words). ``starts``, ``counts``: int32, (slots,). What no slot names
+    (left over until the arrays are made compact) does no harm.
+    """
+
+    ids: PieceIds
+    bits: PieceBits
+    starts: Slots
+    counts: Slots
+
+
+def piece_weights(question: TokenMarks, marks: SlotMarks) -> Floats:
+    """The inverse document frequency of each of the question's pieces, adding up to 1.
+
+    A piece stands once in a message, so that counting ids counts messages.
+    """
+    messages = np.float32(np.count_nonzero(marks.counts))
+    with_piece = np.array(
+        [np.count_nonzero(marks.ids == each) for each in question.ids], np.float32
+    )
+    with_piece = np.minimum(with_piece, messages)
+    weights = np.log1p((messages - with_piece + 0.5) / (with_piece + 0.5))
+    total = weights.sum()
+    return (weights / total).astype(np.float32) if total > 0 else weights
+
+
+def best_matches(question: TokenMarks, marks: SlotMarks, slots: Slots) -> Floats:
+    """float32, (len(slots), pieces of the question): how well the best piece of each of *slots*
+    fits, -1 to 1; 0 for a slot without marks.
+    """
+    counts = marks.counts[slots]
+    matches = np.zeros((len(slots), len(question.ids)), np.float32)
+    marked = np.flatnonzero(counts)
+    if not len(marked) or not len(question.ids):
+        return matches
+    counts = counts[marked]
+    ends = np.cumsum(counts)
+    offsets = np.arange(ends[-1]) - np.repeat(ends - counts, counts)
+    bits = marks.bits[np.repeat(marks.starts[slots[marked]], counts) + offsets]
+    similar = np.empty((len(question.ids), len(bits)), np.uint16)
+    for row, piece in zip(similar, question.bits, strict=True):
+        row[:] = np.bitwise_count(bits ^ piece).sum(axis=1, dtype=np.uint16)
+    least = np.minimum.reduceat(similar, ends - counts, axis=1)
+    matches[marked] = _cosines(bits.shape[1])[least].T
+    return matches
+
+
+def _cosines(words: int) -> Floats:
+    """The cosine that each number of differing bits stands for."""
+    width = 64 * words
+    return np.sin(np.pi / 2 * (1 - 2 * np.arange(width + 1) / width)).astype(np.float32)
