@@ -8,7 +8,8 @@ This is the same client with the one method replaced through which all its reque
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, Literal
 from urllib.parse import quote
 
@@ -27,6 +28,9 @@ Address = str | Callable[[], str]
 
 API_PATH: Final = "/api/v2"
 CONNECT_TIMEOUT_S: Final = 1.0
+SILENT_FOR_S: Final = 6.0
+"""When for so long reads or writes are sent and none is answered, Chroma is stuck: they wait for a
+transaction that nobody will end."""
 MAX_CONNECTIONS: Final = 20
 """Chroma serialises writes, and reads take a millisecond or two: more would wait there."""
 
@@ -103,6 +107,7 @@ class ChromaClient(AsyncFastAPI):
         self._timeout_s = timeout_s
         self._gate = gate or StoreGate()
         self._on_damage = on_damage
+        self._silent_since: dict[Kind, float] = {}
         self._http = httpx.AsyncClient(
             timeout=httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
             limits=httpx.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=30.0),
@@ -123,12 +128,13 @@ class ChromaClient(AsyncFastAPI):
             with anyio.fail_after(self._timeout_s):
                 async with self._gate.request(collection, kind):
                     sent = True
-                    response = await self._http.request(
-                        method,
-                        self._url() + quote(path, safe="/"),
-                        params=kwargs.get("params"),
-                        content=content,
-                    )
+                    with self._listening(collection, kind):
+                        response = await self._http.request(
+                            method,
+                            self._url() + quote(path, safe="/"),
+                            params=kwargs.get("params"),
+                            content=content,
+                        )
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise StoreUnavailable(f"Chroma cannot be reached: {error!r}") from error
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
@@ -146,6 +152,22 @@ class ChromaClient(AsyncFastAPI):
             return orjson.loads(response.content)
         except orjson.JSONDecodeError as error:
             raise StoreUnknown("Chroma's answer is not JSON") from error
+
+    @contextmanager
+    def _listening(self, collection: str, kind: Kind) -> Iterator[None]:
+        """Notice when nothing of the kind is answered for long; who cancels had no answer."""
+        try:
+            yield
+        except (httpx.TimeoutException, anyio.get_cancelled_exc_class()):
+            now = anyio.current_time()
+            if now - self._silent_since.setdefault(kind, now) >= SILENT_FOR_S:
+                self._on_damage(collection, "stuck")
+            raise
+        except httpx.HTTPError:  # it has ended, and another one begins
+            self._silent_since.clear()
+            raise
+        else:
+            self._silent_since.pop(kind, None)
 
     def _url(self) -> str:
         url = self._address if isinstance(self._address, str) else self._address()

@@ -205,3 +205,31 @@ async def test_a_request_that_waited_too_long_at_the_gate_was_certainly_not_made
         assert server.asked == []
         await client.heartbeat()
         await client.aclose()
+
+
+async def test_a_chroma_that_answers_nothing_of_a_kind_for_long_is_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("memory.chroma_client.SILENT_FOR_S", 0.05)
+    reports: list[str] = []
+    write = f"/collections/{'0' * 8}-0000-0000-0000-{'0' * 12}/add"
+    async with serving() as (server, _):
+        client = ChromaClient(
+            server.url, timeout_s=0.1, on_damage=lambda _id, kind: reports.append(kind)
+        )
+        server.hangs = True
+        with pytest.raises(StoreUnknown):
+            await client._make_request("post", write)
+        assert reports == [], "once is nothing"
+        with anyio.move_on_after(0.07):
+            await client._make_request("post", write)
+        assert reports == ["stuck"]
+        server.hangs = False
+        await client._make_request("post", write)
+        server.hangs = True
+        with pytest.raises(StoreUnknown):
+            await client._make_request("get", "/heartbeat")
+        with pytest.raises(StoreUnknown):
+            await client._make_request("post", write)
+        assert reports == ["stuck"], "an answer came meanwhile"
+        await client.aclose()
