@@ -131,3 +131,7 @@ class JournalFailed(MemoryFault):
 
 class ChildFailed(MemoryFault):
     """A supervised child could not be started."""
+
+
+class WarmCopyUnusable(MemoryFault):
+    """A copy of a user's memory on disk is damaged or of another time; the store is read."""

@@ -1,4 +1,4 @@
-"""One user's newest messages in RAM, searched exactly."""
+"""One user's messages in RAM, searched exactly."""
 
 from __future__ import annotations
 
@@ -8,23 +8,29 @@ from collections.abc import Set
 
 import numpy as np
 
+from memory.hot_state import HotState
 from memory.lexical import LexicalIndex, Scores
-from memory.messages import Message, MessageId, Vector, Vectors
+from memory.messages import Message, MessageId, Vector
+from memory.packed_marks import PackedMarks
+from memory.packed_messages import PackedMessages, spoken
+from memory.packed_vectors import PackedVectors
 from memory.ranking import Ranking, Traits, rank
 from memory.recalled import Recall, Recalled
+from memory.token_marks import TokenMarks
 from memory.tokens import tokens
 
-_MESSAGE_BYTES = 1_100
-"""A message with its ids and its places in the containers here, without its text and vector."""
-_QUESTION_MARKS = ("?", "\uff1f", "\u061f", "\u037e")
+KEPT_SHARE = 8
+"""Of what there is room for, one in so many may be kept because it was recalled, however old."""
+NOTED_BEST = 5
+"""So many of the best of a search are noted as recalled."""
 
 
 class HotMemory:
     """At most *max_messages* and about *max_bytes* of one user's newest messages.
 
-    What does not fit makes the oldest leave. Messages live in numbered slots, so that nothing
-    moves when one goes. One whose vector is zeros has none yet: it is found by its words. Not for
-    use from several threads.
+    What does not fit makes the oldest leave, unless it was recalled often: see ``KEPT_SHARE``.
+    Messages live in numbered slots, so that nothing moves when one goes. One whose vector is zeros
+    has none yet: it is found by its words. Not for use from several threads.
     """
 
     def __init__(self, *, max_messages: int, max_bytes: int) -> None:
@@ -32,19 +38,17 @@ class HotMemory:
         self._max_bytes = max_bytes
         self._slots: dict[MessageId, int] = {}
         self._order: deque[int] = deque()
+        self._kept: deque[int] = deque()
         self._free: list[int] = []
-        self._messages: list[Message | None] = []
+        self._messages = PackedMessages()
+        self._vectors = PackedVectors()
+        self._marks = PackedMarks()
         self._lexical = LexicalIndex()
-        self._vectors: Vectors = np.zeros((0, 0), np.float32)
-        self._words = np.zeros(0, np.float32)
-        self._asks = np.zeros(0, np.bool_)
-        self._speaker = np.zeros(0, np.int32)
-        self._times = np.zeros(0, np.float64)
-        self._speakers: dict[str, int] = {}
-        self._names: list[frozenset[str]] = []
-        self._text_bytes = 0
         self._unembedded: set[MessageId] = set()
+        self._unmarked: dict[MessageId, None] = {}
         self._left_out = False
+        self.changes = 0
+        """Grows with each change of what is here, but for what was recalled."""
         self.read_to_end = False
         """Whether nothing else was there to add; whoever fills it says so."""
 
@@ -67,52 +71,80 @@ class HotMemory:
     @property
     def full(self) -> bool:
         """Whether an older message would not be taken any more."""
-        if self._left_out or len(self) >= self._max_messages or self.size_bytes >= self._max_bytes:
-            return True
-        return self._must_grow and self.size_bytes + self._growth_bytes > self._max_bytes
+        return (
+            self._left_out or len(self) >= self._max_messages or self.size_bytes >= self._max_bytes
+        )
 
     @property
     def size_bytes(self) -> int:
-        """RAM in use, estimated: vectors, texts, postings, containers."""
-        held = len(self) * _MESSAGE_BYTES + self._text_bytes
-        return held + self._vectors.nbytes + self._lexical.size_bytes
+        """RAM in use, estimated: vectors, marks, texts, postings, containers."""
+        vectors = len(self._messages) * self._vectors.row_bytes
+        packed = self._messages.size_bytes + self._marks.size_bytes
+        return vectors + packed + self._lexical.size_bytes
 
-    def add(self, message: Message, vector: Vector, *, older: bool = False) -> None:
+    def add(
+        self,
+        message: Message,
+        vector: Vector,
+        *,
+        older: bool = False,
+        marks: TokenMarks | None = None,
+    ) -> None:
         """Take in *message*: the newest of all, or *older* than all that are here.
 
         One that is here already, that must not be recalled, or is older than there is room for
-        changes nothing.
+        changes nothing. Without *marks* they are missing: see :meth:`unmarked`.
         """
         if message.id in self._slots or not message.recallable:
             return
         if older and self.full:
             self._left_out = True
             return
-        slot = self._take_slot(len(vector))
-        words = tokens(_spoken(message))
+        if len(self) >= self._max_messages:
+            self._drop_oldest()
+        slot = self._free.pop() if self._free else len(self._messages)
+        words = tokens(spoken(message.text, message.author))
         self._lexical.add(slot, words, message.conversation, older=older)
-        self._messages[slot] = message
+        self._messages.put(slot, message, len(words))
+        self._vectors.put(slot, vector)
         self._slots[message.id] = slot
-        self._text_bytes += len(message.text.encode())
-        self._vectors[slot] = vector
+        self.changes += 1
         if not vector.any():
             self._unembedded.add(message.id)
-        self._words[slot] = len(words)
-        self._asks[slot] = message.text.rstrip().endswith(_QUESTION_MARKS)
-        self._speaker[slot] = self._number(message.author or message.role)
-        self._times[slot] = message.timestamp
+        self._unmarked[message.id] = None
+        if marks is not None:
+            self.mark(message.id, marks)
         if older:
             self._order.appendleft(slot)
         else:
             self._order.append(slot)
-        while len(self) > 1 and self.size_bytes > self._max_bytes:
-            self._drop_oldest()
+        self._make_fit()
 
     def fill(self, message_id: MessageId, vector: Vector) -> None:
         """Give a message its *vector*, if it is here and has none."""
         if message_id in self._unembedded:
-            self._vectors[self._slots[message_id]] = vector
+            self._vectors.put(self._slots[message_id], vector)
             self._unembedded.discard(message_id)
+            self.changes += 1
+
+    def mark(self, message_id: MessageId, marks: TokenMarks) -> None:
+        """Give a message its *marks*, if it is here and has none; it may have none for good."""
+        if message_id in self._unmarked:
+            del self._unmarked[message_id]
+            self._marks.put(self._slots[message_id], marks)
+            self.changes += 1
+
+    def unmarked(self, limit: int) -> list[tuple[MessageId, str]]:
+        """At most *limit* of the messages whose marks are missing, the last missed first, with
+        their texts; those without a vector, which are embedded anyway, are not among them.
+        """
+        found: list[tuple[MessageId, str]] = []
+        for message_id in reversed(self._unmarked):
+            if len(found) == limit:
+                break
+            if message_id not in self._unembedded:
+                found.append((message_id, self._messages.body(self._slots[message_id])[1]))
+        return found
 
     def search(
         self,
@@ -132,104 +164,132 @@ class HotMemory:
         best: list[Recalled] = []
         if limit > 0 and self._slots:
             ranking = self._rank(query_text, query_vector)
-            for slot in self._best(ranking.total, limit, exclude):
-                message = self._messages[slot]
-                if message is not None:
-                    best.append(_recalled(message, ranking, slot))
+            slots = self._best(ranking.total, limit, exclude)
+            best = [self._recalled(ranking, slot) for slot in slots]
+            recalled = self._messages.columns.recalled
+            noted = slots[:NOTED_BEST]
+            recalled[noted] = np.minimum(recalled[noted], np.uint8(254)) + np.uint8(1)
         took_ms = (time.perf_counter() - started) * 1000
         unembedded = self._unembedded or (query_vector is not None and not query_vector.any())
         partial = bool(unembedded) or not self.complete
         return Recall(items=tuple(best), took_ms=took_ms, partial=partial)
 
-    def _rank(self, query_text: str, query_vector: Vector | None) -> Ranking:
-        words = tokens(query_text)
+    def _rank(self, text: str, vector: Vector | None) -> Ranking:
+        words = tokens(text)
         asked = set(words)
-        named = [n for n, name in enumerate(self._names) if not asked.isdisjoint(name)]
+        speakers = self._messages.speakers
+        named = [n for n, name in enumerate(speakers) if not asked.isdisjoint(tokens(name))]
         slots = len(self._messages)
         lexical = self._lexical.scores(words)
-        # Row by row: the product with the whole matrix wakes OpenBLAS's threads, which wait for
-        # each other; on busy processors that takes ten times as long (decision 0004).
         cosine = None
-        if query_vector is not None and query_vector.any():
-            cosine = np.vecdot(self._vectors[:slots], query_vector)
-        traits = Traits(self._words[:slots], self._asks[:slots], self._speaker[:slots])
+        if vector is not None and vector.any():
+            cosine = self._vectors.cosines(vector, slots)
+        columns = self._messages.columns
+        traits = Traits(columns.words[:slots], columns.asks[:slots], columns.speaker[:slots])
         return rank(lexical.first(slots), cosine, traits, named=named)
 
     def _best(self, total: Scores, limit: int, exclude: Set[MessageId]) -> list[int]:
         """Slots in use, best first; the newer one where two are equal."""
         hidden = [slot for each in exclude if (slot := self._slots.get(each)) is not None]
         total[self._free + hidden] = -np.inf
-        order = np.lexsort((-self._times[: len(total)], -total))
-        best = order[: min(limit, len(total) - len(self._free) - len(hidden))]
-        return [int(slot) for slot in best]
+        limit = min(limit, len(total) - len(self._free) - len(hidden))
+        if limit <= 0:
+            return []
+        least = np.partition(total, -limit)[-limit]
+        slots = np.flatnonzero(total >= least)
+        times = self._messages.columns.times[slots]
+        best: list[int] = slots[np.lexsort((-times, -total[slots]))][:limit].tolist()
+        return best
 
-    def _number(self, speaker: str) -> int:
-        number = self._speakers.setdefault(speaker, len(self._names))
-        if number == len(self._names):
-            self._names.append(frozenset(tokens(speaker)))
-        return number
+    def _recalled(self, ranking: Ranking, slot: int) -> Recalled:
+        messages = self._messages
+        client_id, text = messages.body(slot)
+        return Recalled(
+            id=messages.id(slot),
+            text=text,
+            score=ranking.score(slot),
+            timestamp=float(messages.columns.times[slot]),
+            conversation=messages.conversation(slot),
+            role=messages.role(slot),
+            why=ranking.why(slot),
+            author=messages.author(slot),
+            client_id=client_id,
+        )
 
-    @property
-    def _must_grow(self) -> bool:
-        return not self._free and len(self._messages) == len(self._vectors)
-
-    @property
-    def _growth_bytes(self) -> int:
-        return self._vectors.nbytes // 2
-
-    def _take_slot(self, dimension: int) -> int:
-        """A free slot: there is one, or there is room for more, or the oldest message gives way."""
-        crowded = self._must_grow and self.size_bytes + self._growth_bytes > self._max_bytes
-        if len(self) >= self._max_messages or (crowded and len(self)):
+    def _make_fit(self) -> None:
+        while len(self) > max(1, self._max_messages) or (
+            len(self) > 1 and self.size_bytes > self._max_bytes
+        ):
             self._drop_oldest()
-        if self._free:
-            return self._free.pop()
-        if self._must_grow:
-            self._grow(dimension)
-        self._messages.append(None)
-        return len(self._messages) - 1
-
-    def _grow(self, dimension: int) -> None:
-        """Half as much room again; the vectors are most of the memory."""
-        had = len(self._vectors)
-        room = min(max(16, had * 3 // 2), self._max_messages)
-        vectors = np.zeros((room, dimension), np.float32)
-        if had:
-            vectors[:had] = self._vectors
-        self._vectors = vectors
-        self._words = np.pad(self._words, (0, room - had))
-        self._asks = np.pad(self._asks, (0, room - had))
-        self._speaker = np.pad(self._speaker, (0, room - had))
-        self._times = np.pad(self._times, (0, room - had))
 
     def _drop_oldest(self) -> None:
-        slot = self._order.popleft()
-        message = self._messages[slot]
-        if message is None:
-            raise AssertionError(f"slot {slot} is in the order and holds nothing")
-        self._lexical.remove(slot, tokens(_spoken(message)), message.conversation)
-        self._messages[slot] = None
-        del self._slots[message.id]
-        self._unembedded.discard(message.id)
-        self._text_bytes -= len(message.text.encode())
+        """Take out the oldest; it is kept if it was recalled, in place of what was less often."""
+        recalled = self._messages.columns.recalled
+        room = len(self) // KEPT_SHARE
+        while room and self._order and recalled[self._order[0]]:
+            self._kept.append(self._order.popleft())
+            if len(self._kept) > room:
+                least = min(self._kept, key=lambda slot: int(recalled[slot]))
+                self._kept.remove(least)
+                self._take_out(least)
+                return
+        self._take_out((self._order or self._kept).popleft())
+
+    def _take_out(self, slot: int) -> None:
+        message_id = self._messages.id(slot)
+        words = tokens(self._messages.spoken(slot))
+        self._lexical.remove(slot, words, self._messages.conversation(slot))
+        self._messages.clear(slot)
+        self._marks.drop(slot)
+        del self._slots[message_id]
+        self._unembedded.discard(message_id)
+        self._unmarked.pop(message_id, None)
         self._free.append(slot)
         self._left_out = True
+        self.changes += 1
 
+    def dump(self) -> HotState:
+        """A copy of all that is here, with the slots numbered anew, oldest message first."""
+        slots = np.array([*self._kept, *self._order], np.int32)
+        columns, ids, bodies = self._messages.dump(slots)
+        rows, scales = self._vectors.dump(slots)
+        mark_ids, mark_bits, mark_counts = self._marks.dump(slots)
+        return HotState(
+            ids=ids,
+            bodies=bodies,
+            columns=columns,
+            speakers=list(self._messages.speakers),
+            talks=list(self._messages.talks),
+            rows=rows,
+            scales=scales,
+            mark_ids=mark_ids,
+            mark_bits=mark_bits,
+            mark_counts=mark_counts,
+            lexical=self._lexical.dump(slots),
+            kept=len(self._kept),
+            unembedded=sorted(self._unembedded),
+            unmarked=list(self._unmarked),
+            complete=self.complete,
+        )
 
-def _spoken(message: Message) -> str:
-    """What is searched for words: the author's name counts, a mere role does not."""
-    return f"{message.author}: {message.text}" if message.author else message.text
+    def restore(self, state: HotState) -> None:
+        """Hold what :meth:`dump` gave, in an empty memory; the oldest leave if there is less room.
 
-
-def _recalled(message: Message, ranking: Ranking, slot: int) -> Recalled:
-    return Recalled(
-        id=message.id,
-        text=message.text,
-        score=ranking.score(slot),
-        timestamp=message.timestamp,
-        conversation=message.conversation,
-        role=message.role,
-        why=ranking.why(slot),
-        author=message.author,
-        client_id=message.client_id,
-    )
+        Takes some milliseconds for each thousand messages.
+        """
+        self._messages.restore(state.columns, state.ids, state.bodies)
+        self._messages.restore_names(state.speakers, state.talks)
+        self._vectors.restore(state.rows, state.scales)
+        self._marks.restore(state.mark_ids, state.mark_bits, state.mark_counts)
+        self._lexical = LexicalIndex.restore(state.lexical)
+        self._slots = dict(zip(state.ids, range(len(state.ids)), strict=True))
+        self._kept.extend(range(state.kept))
+        self._order.extend(range(state.kept, len(state.ids)))
+        self._unembedded.update(state.unembedded)
+        self._unmarked.update(dict.fromkeys(state.unmarked))
+        self.read_to_end = state.complete
+        self._left_out = not state.complete
+        while len(self) > 1 and (
+            len(self) > self._max_messages or self.size_bytes > self._max_bytes
+        ):
+            self._drop_oldest()

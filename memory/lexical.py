@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -56,6 +57,24 @@ class LexicalScores(NamedTuple):
         )
 
 
+class LexicalState(NamedTuple):
+    """All of an index whose slots are 0 to n - 1, for keeping it elsewhere.
+
+    The term *i* stands in ``occurrences[ends[i - 1]:ends[i]]``, once for each time it was said.
+    ``chains``: of each conversation its number, oldest and newest slot, int32, (n, 3).
+    """
+
+    terms: list[str]
+    ends: Slots
+    occurrences: Slots
+    conversations: list[ConversationId]
+    chains: Slots
+    lengths: Scores
+    previous: Slots
+    following: Slots
+    numbers: Slots
+
+
 class _Chain(NamedTuple):
     """A conversation's number, and the slots of its oldest and newest message."""
 
@@ -105,7 +124,7 @@ class LexicalIndex:
         for word in words:
             posting = self._postings.get(word)
             if posting is None:
-                posting = self._postings[word] = array("i")
+                posting = self._postings[sys.intern(word)] = array("i")
                 self._term_bytes += _TERM_BYTES + sys.getsizeof(word)
             posting.append(slot)
         self._lengths[slot] = len(words)
@@ -149,6 +168,32 @@ class LexicalIndex:
             conversation=talks[numbers[:-1]],
             weight=weight,
         )
+
+    def dump(self, slots: Slots) -> LexicalState:
+        """A copy of everything; *slots* are all in use, in the order in which they are to be."""
+        places = np.full(len(self._lengths), _NONE, np.int32)
+        places[slots] = np.arange(len(slots), dtype=np.int32)
+        sizes = np.fromiter(map(len, self._postings.values()), np.int32, len(self._postings))
+        said = np.frombuffer(b"".join(each.tobytes() for each in self._postings.values()), np.int32)
+        chains = [(it.number, places[it.oldest], places[it.newest]) for it in self._chains.values()]
+        return LexicalState(
+            terms=list(self._postings),
+            ends=np.cumsum(sizes, dtype=np.int32),
+            occurrences=places[said],
+            conversations=list(self._chains),
+            chains=np.array(chains, np.int32).reshape(-1, 3),
+            lengths=self._lengths[slots],
+            previous=places[self._previous[slots]],
+            following=places[self._following[slots]],
+            numbers=self._numbers[slots],
+        )
+
+    @classmethod
+    def restore(cls, state: LexicalState) -> LexicalIndex:
+        """The index that :meth:`dump` gave the *state* of."""
+        index = cls()
+        index._take(state)
+        return index
 
     def _query(self, words: Sequence[str]) -> tuple[Scores, Scores, float]:
         """How often each slot has each known term, the terms' weights, and the sum of all."""
@@ -203,6 +248,28 @@ class LexicalIndex:
             self._chains[conversation] = chain._replace(newest=previous)
         self._previous[slot] = self._following[slot] = _NONE
         self._numbers[slot] = 0
+
+    def _take(self, state: LexicalState) -> None:
+        count = len(state.lengths)
+        self._grow(count)
+        ends = state.ends.tolist()
+        said = state.occurrences.astype(np.int32).tobytes()
+        for term, (start, end) in zip(state.terms, pairwise([0, *ends]), strict=True):
+            posting = self._postings[sys.intern(term)] = array("i")
+            posting.frombytes(said[4 * start : 4 * end])
+            self._term_bytes += _TERM_BYTES + sys.getsizeof(term)
+        chains = zip(state.conversations, state.chains.tolist(), strict=True)
+        self._chains = {conversation: _Chain(*chain) for conversation, chain in chains}
+        taken = {chain.number for chain in self._chains.values()}
+        self._free_numbers = [n for n in range(1, max(taken, default=0)) if n not in taken]
+        self._count, self._occurrences = count, len(state.occurrences)
+        for mine, theirs in (
+            (self._lengths, state.lengths),
+            (self._previous, state.previous),
+            (self._following, state.following),
+            (self._numbers, state.numbers),
+        ):
+            mine[:count] = theirs
 
     def _grow(self, least: int) -> None:
         added = max(least, 2 * self.capacity) - self.capacity
