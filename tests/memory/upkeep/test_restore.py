@@ -172,6 +172,28 @@ def test_who_was_erased_since_does_not_come_back(
     assert read(data_dir, placement) == {ANN: [], BOB: stored[BOB], CHLOE: []}
 
 
+def test_bytes_that_an_erasure_had_not_scrubbed_yet_are_not_restored(
+    data_dir: Path, tmp_path: Path, placement: Placement, ledger: SqliteLedger
+) -> None:
+    stored = anyio.run(filled, tmp_path / "other", placement)
+
+    async def forget() -> None:
+        async with (
+            serving(tmp_path / "other") as (process, _),
+            opened(lambda: process.url, placement) as memory,
+        ):
+            await memory.forget_user(ANN)
+
+    anyio.run(forget)
+    back_up(tmp_path / "other", tmp_path / "backup", ignore)
+    ledger.finish(ledger.begin(ANN))
+    needles = [vector.tobytes() for vector in vectors_of(stored[ANN])]
+    assert any(files_with(tmp_path / "backup", needle) for needle in needles)
+    restored(tmp_path / "backup", data_dir)
+    assert not any(files_with(data_dir, needle) for needle in needles)
+    assert read(data_dir, placement) == {**stored, ANN: []}
+
+
 def test_who_was_erased_before_and_came_again_is_restored(
     data_dir: Path, tmp_path: Path, placement: Placement, ledger: SqliteLedger
 ) -> None:
