@@ -162,6 +162,8 @@ class RunMemories(Event, frozen=True, kw_only=True, tag="run.memories"):
 
     run: str
     items: tuple[Memory, ...]
+    plan: str = ""
+    reason: str = ""
     took_ms: float = 0.0
 
 

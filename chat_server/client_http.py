@@ -51,6 +51,8 @@ class SearchPage(msgspec.Struct, frozen=True):
     """What a search found, best first."""
 
     items: list[Memory]
+    plan: str = ""
+    reason: str = ""
     took_ms: float = 0.0
     partial: bool = False
 

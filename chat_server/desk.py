@@ -13,17 +13,23 @@ from chat_server.reply_model import ReplyModel
 from chat_server.runs import Runs
 from chat_server.stages import Stages
 from memory.dual_memory import DualMemory
+from memory.embedding import Embedded
 from memory.journal import Journal
-from memory.messages import MessageStatus, Vector
+from memory.messages import MessageStatus
 from memory.short_term import Window
 
 
 @dataclass(slots=True)
 class Asked:
-    """What the turn found out before the reply; ``window`` is what stood before the question."""
+    """What the turn found out before the reply; ``window`` is what stood before the question.
+
+    ``query`` is what memories are searched with, and what ``embedded`` is of: the question, or
+    what was typed of it when they were prepared.
+    """
 
     window: Window
-    vector: Vector
+    query: str
+    embedded: Embedded
     version: int | None
     active: bool
     use_memory: bool

@@ -16,6 +16,7 @@ from memory.messages import (
     Role,
     RunId,
 )
+from memory.planner import PlanKind
 from memory.recalled import Recalled
 from memory.short_term import Allowance
 
@@ -130,10 +131,15 @@ class RunStarted(ServerEvent, frozen=True, kw_only=True, tag="run.started"):
 
 
 class RunMemories(ServerEvent, frozen=True, kw_only=True, tag="run.memories"):
-    """What was remembered for this reply; before its first delta."""
+    """What was remembered for this reply; before its first delta.
+
+    ``plan`` and ``reason``: as :class:`memory.planner.Plan` has them.
+    """
 
     run: RunId
     items: tuple[Recalled, ...]
+    plan: PlanKind
+    reason: str
     took_ms: float
 
 

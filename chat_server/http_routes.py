@@ -19,10 +19,12 @@ from chat_server.history import read_page
 from chat_server.state import State
 from memory.messages import ConversationId, MessageId
 from memory.paging import NotACursor
-from memory.recalled import Recalled
+from memory.planner import Plan, PlanKind, plan_for
+from memory.recalled import Recall, Recalled
 
 MAX_QUERY_CHARS: Final = 2_000
 MAX_DIGITS: Final = 9
+SEARCHING: Final[tuple[PlanKind, ...]] = ("relevant", "deep")
 PROXY_HEADERS: Final = frozenset({"forwarded", "x-forwarded-for", "x-real-ip"})
 LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 """What a page of another site cannot make a browser send as Host for this machine's address."""
@@ -171,13 +173,17 @@ class SearchBody(msgspec.Struct):
     """What ``GET /api/search`` answers."""
 
     items: tuple[Recalled, ...]
-    plan: str
+    plan: PlanKind
+    reason: str
     took_ms: float
     partial: bool
 
 
 async def search(request: Request) -> Response:
-    """The user's memories that fit ``q`` best: as a reply would be given them."""
+    """The user's memories that fit ``q`` best: as a reply would be given them.
+
+    What a reply would not search for is not searched for here either, unless ``plan`` says how.
+    """
     user = identify(request).user
     query = request.query_params.get("q", "").strip()
     if not query or len(query) > MAX_QUERY_CHARS:
@@ -186,9 +192,29 @@ async def search(request: Request) -> Response:
         )
     memory = state_of(request)["memory"]
     limit = whole_number(request, "k", 10, 50)
-    vector = await memory.embed(query)
-    found = await memory.recall(user, query, vector, limit=limit)
-    return json_response(SearchBody(found.items, "relevant", found.took_ms, found.partial))
+    plan = _wanted_plan(request) or plan_for(query)
+    found = Recall(items=(), took_ms=0.0)
+    if plan.searches:
+        embedded = await memory.embed_marked(user, query)
+        found = await memory.recall(user, query, embedded.vector, limit=limit)
+    return json_response(
+        SearchBody(found.items, plan.kind, plan.reason, found.took_ms, found.partial)
+    )
+
+
+def _wanted_plan(request: Request) -> Plan | None:
+    """The plan that the request names.
+
+    Raises:
+        ChatError: ``bad_request``.
+    """
+    named = request.query_params.get("plan")
+    if named is None:
+        return None
+    for kind in SEARCHING:
+        if kind == named:
+            return Plan(kind, "asked_for")
+    raise ChatError("bad_request", f"plan is one of {', '.join(SEARCHING)}", field="plan")
 
 
 async def missing(request: Request) -> Response:  # noqa: ARG001  # slowapi wants the name

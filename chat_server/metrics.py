@@ -32,6 +32,7 @@ Stage = Literal[
     "embed",
     "window",
     "commit",
+    "plan",
     "recall",
     "model_request",
     "first_token",

@@ -21,6 +21,7 @@ from chat_server.runs import Run
 from memory.context import Context, merge_context
 from memory.errors import StoreError
 from memory.journal_records import ReplyBegan
+from memory.planner import Plan, plan_for
 from memory.recalled import Recall, Recalled
 from memory.short_term import Window
 
@@ -40,6 +41,7 @@ class Reply:
         self._deltas = Deltas(run.id, lambda event: desk.fanout.publish_live(run.user, event))
         self._shown = anyio.Event()
         self._ending = Ending(desk.model.name)
+        self._plan = Plan("none", "switched_off")
 
     async def make(self) -> None:
         """Make the reply and end the run, whatever happens: the boundary of one reply.
@@ -123,15 +125,18 @@ class Reply:
     async def _recall(self) -> Recall:
         """The memories for the reply; a store that cannot be read costs them, not the reply."""
         run, asked = self._run, self._asked
-        if not asked.use_memory or not self._desk.max_results:
-            return Recall(items=(), took_ms=0.0)
         begun = time.perf_counter()
+        if asked.use_memory and self._desk.max_results:
+            self._plan = plan_for(run.question.text)
+        asked.stages.took("plan", time.perf_counter() - begun)
+        if not self._plan.searches:
+            return Recall(items=(), took_ms=0.0)
         try:
             return await self._desk.memory.recall(
                 run.user,
-                run.question.text,
-                asked.vector,
-                limit=2 * self._desk.max_results,  # what repeats the window's words is dropped
+                asked.query,
+                asked.embedded.vector,
+                limit=2 * self._max_results,  # what repeats the window's words is dropped
                 exclude={said.id for said in asked.window.messages} | {run.question.id},
                 version=asked.version,
             )
@@ -146,8 +151,12 @@ class Reply:
             self._asked.window,
             recall.items,
             question=self._run.question,
-            max_results=self._desk.max_results,
+            max_results=self._max_results,
         )
+
+    @property
+    def _max_results(self) -> int:
+        return self._plan.limit(self._desk.max_results)
 
     async def _announce(self, memories: tuple[Recalled, ...], took_ms: float) -> None:
         """Once the question is stored, say that the reply is under way and what it is given."""
@@ -164,7 +173,14 @@ class Reply:
             ),
         )
         self._desk.fanout.publish_live(
-            run.user, RunMemories(run=run.id, items=memories, took_ms=took_ms)
+            run.user,
+            RunMemories(
+                run=run.id,
+                items=memories,
+                plan=self._plan.kind,
+                reason=self._plan.reason,
+                took_ms=took_ms,
+            ),
         )
         self._shown.set()
 

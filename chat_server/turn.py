@@ -126,7 +126,7 @@ class Turns:
             self._runs.check_room(lane)
             admission = await self._limiter.admit(user, conversation)
             stages.end("admit")
-            vector = await self._memory.embed(send.text)
+            embedded = await self._memory.embed_marked(user, send.text)
             stages.end("embed")
             placed = await self._placing.place(send, user, conversation, lane, admission)
             stages.end("window")
@@ -135,7 +135,8 @@ class Turns:
             run = self._runs.begin(question, lane)
             asked = Asked(
                 window=placed.window,
-                vector=vector,
+                query=send.text,
+                embedded=embedded,
                 version=admission.version,
                 active=admission.active,
                 use_memory=send.options.memory,
@@ -143,7 +144,7 @@ class Turns:
             )
             self._tasks.start_soon(Reply(self._desk, run, asked).make, name="reply")
             try:
-                stored, opened = await self._commit(run, vector, placed)
+                stored, opened = await self._commit(run, embedded.vector, placed)
                 stages.end("commit")
                 if stored.duplicate:
                     if await self._is_answered(user, question.id):
@@ -163,7 +164,9 @@ class Turns:
             self._fanout.publish_live(user, Limits(user=admission.user, global_=shared))
             if stored.duplicate:
                 return
-            await self._memory.append_window(stored.message, vector, active=admission.active)
+            await self._memory.append_window(
+                stored.message, embedded.vector, active=admission.active
+            )
             if placed.branched:
                 window = Window((*placed.window.messages, stored.message))
                 await self._memory.keep_window(user, conversation, window, active=admission.active)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 
@@ -10,12 +11,14 @@ import structlog
 
 from memory.backfill import Backfill
 from memory.conversations import ConversationDirectory
-from memory.embedding import Embedder
+from memory.embedding import Embedded, Embedder
+from memory.embedding_cache import EmbeddingCache
 from memory.embedding_fallback import EmbeddingFallback
 from memory.errors import ShortTermUnavailable, StoreError
 from memory.hot import HotMemories
 from memory.long_term import LongTermMemory
 from memory.messages import Appended, ConversationId, Message, MessageId, UserId, Vector
+from memory.recall_cache import RecallCache, Sought
 from memory.recalled import Recall
 from memory.short_term import ShortTermMemory, Window
 from memory.window_trust import WindowTrust
@@ -23,6 +26,7 @@ from memory.window_trust import WindowTrust
 log = structlog.get_logger(__name__)
 
 DROP_EVERY_S = 1.0
+DAY_S = 86_400
 
 
 class DualMemory:
@@ -47,6 +51,8 @@ class DualMemory:
         self.conversations = ConversationDirectory(long_term)
         self.hot = hot
         self.embedding = EmbeddingFallback(embedder)
+        self._embedded = EmbeddingCache(self.embedding.embedded_many)
+        self._recalled = RecallCache()
         self.backfill = Backfill(long_term, self.embedding, hot)
         self._window_messages = window_messages
         self._trust = WindowTrust()
@@ -59,6 +65,13 @@ class DualMemory:
         search goes by words.
         """
         return await self.embedding.vector(text)
+
+    async def embed_marked(self, user: UserId, text: str) -> Embedded:
+        """The same with the marks of its pieces; kept for a while, for *user* alone.
+
+        Equal texts are embedded once, also at the same time.
+        """
+        return (await self._embedded.get(user, [text]))[0]
 
     async def record(self, message: Message, vector: Vector) -> Appended:
         """Store *message* for good; recall finds it from then on.
@@ -77,6 +90,8 @@ class DualMemory:
         Raises:
             StoreBusy: as :meth:`memory.long_term.LongTermMemory.append_many`.
         """
+        for user in {message.user for message in messages}:
+            await self.hot.distrust_warm(user)
         # One at a time, so that a message that is said waits for one text at most.
         async with self._bulk_embedding:
             vectors = await self.embedding.vectors([message.text for message in messages])
@@ -201,7 +216,13 @@ class DualMemory:
             StoreUnavailable: nothing of the user's is at hand, and it cannot be read.
         """
         memories = await self.hot.get(user, version)
-        return memories.search(text, vector, limit=limit, exclude=exclude)
+        return self._recalled.search(
+            Sought(user, text, bool(vector.any()), int(time.time() // DAY_S)),
+            memories,
+            lambda depth: memories.search(text, vector, limit=depth),
+            limit=limit,
+            exclude=exclude,
+        )
 
     async def forget_around(self, user: UserId) -> None:
         """Drop all of *user* that is kept beside the long-term memory.
@@ -210,6 +231,8 @@ class DualMemory:
             ShortTermUnavailable: short-term memory may hold something still; again is safe.
         """
         self.hot.forget(user)
+        self._embedded.forget(user)
+        self._recalled.forget(user)
         self.conversations.forget(user)
         await self.short_term.forget_user(user)
 

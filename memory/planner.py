@@ -41,6 +41,8 @@ many as there are on it."""
 LONGEST_SMALL_TALK_CHARS: Final = 120
 MOST_WORDS: Final = 12
 MOST_WORDS_WITH_UNKNOWN: Final = 7
+DEEP_SHARE: Final = 3
+"""So many times as many memories go into a prompt that asks for all there is."""
 MOST_TEST_WORDS: Final = 3
 SHORT_REACTION_WORDS: Final = 2
 """A question of so few words is a reaction: "really?"."""
@@ -70,6 +72,10 @@ class Plan(msgspec.Struct, frozen=True):
     def searches(self) -> bool:
         """Whether memories are searched at all."""
         return self.kind in ("relevant", "deep")
+
+    def limit(self, usual: int) -> int:
+        """How many memories to fetch, where *usual* many are."""
+        return usual * DEEP_SHARE if self.kind == "deep" else usual
 
 
 def plan_for(text: str) -> Plan:

@@ -24,7 +24,7 @@ def streamed(frames: list[Frame], run: str) -> str:
 async def test_a_reply_comes_as_started_memories_deltas_done() -> None:
     async with twin_world() as world:
         world.model.pieces = ["Grüße ", "👩‍🚀", "!", " Ende."]
-        done = await world.ask("Hallo.")
+        done = await world.ask("Wo liegt mein Boot?")
         kinds = [frame["type"] for frame in world.frames if frame["type"].startswith("run.")]
         assert kinds[:2] == ["run.started", "run.memories"]
         assert set(kinds[2:-1]) == {"run.delta"}
@@ -34,10 +34,33 @@ async def test_a_reply_comes_as_started_memories_deltas_done() -> None:
         assert done["sha256"] == hashlib.sha256(text.encode()).hexdigest()
         assert done["usage"] == {"input_tokens": 7, "output_tokens": 4}
         assert set(done["timings_ms"]) == {
-            *("admit", "embed", "window", "commit", "recall", "model_request", "first_token"),
-            *("delta_wait", "first_delta", "reply", "commit_reply", "total"),
+            *("admit", "embed", "window", "commit", "plan", "recall", "model_request"),
+            *("first_token", "delta_wait", "first_delta", "reply", "commit_reply", "total"),
         }
         assert done["timings_ms"]["delta_wait"] <= done["timings_ms"]["first_delta"]
+
+
+async def test_small_talk_is_answered_without_a_search_and_says_so() -> None:
+    async with twin_world() as world:
+        await world.ask("Hello is what I call my boat.", conversation="before")
+        done = await world.ask("Hello there!")
+        plans = [frame for frame in world.frames if frame["type"] == "run.memories"]
+        assert (plans[0]["plan"], plans[0]["reason"]) == ("relevant", "statement")
+        assert (plans[1]["plan"], plans[1]["reason"]) == ("none", "greeting")
+        assert plans[1]["items"] == []
+        assert "recall" not in done["timings_ms"]
+
+
+async def test_a_request_for_everything_is_given_more_memories() -> None:
+    async with twin_world() as world:
+        for number in range(12):
+            await world.ask(f"My boat Gaivota has fault {number}.", conversation=f"c{number}")
+        await world.ask("What fault has my boat Gaivota?")
+        few = len(world.model.prompts[-1].memories)
+        await world.ask("Tell me everything about my boat Gaivota.")
+        assert len(world.model.prompts[-1].memories) > few
+        plans = [frame["plan"] for frame in world.frames if frame["type"] == "run.memories"]
+        assert plans[-2:] == ["relevant", "deep"]
 
 
 async def test_stop_keeps_what_was_said_and_closes_the_model_request() -> None:
