@@ -20,6 +20,7 @@ import msgspec
 
 from memory.errors import UpkeepRefused
 from memory.messages import MessageId, UserId
+from memory.upkeep.rebuilds import write_synced
 
 FILE: Final = "control.sqlite"
 KEY_FILE: Final = "erasure-key"
@@ -116,7 +117,7 @@ class SqliteLedger:
         """
         path = data_dir / FILE
         try:
-            key = _load_or_make_key(data_dir / KEY_FILE)
+            key = _load_or_make_key(data_dir / KEY_FILE, has_ledger=holds_ledger(data_dir))
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, OWNER_ONLY))
             path.chmod(OWNER_ONLY)
             connection = sqlite3.connect(
@@ -126,6 +127,8 @@ class SqliteLedger:
                 "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA secure_delete=ON;"
             )
             connection.executescript(_TABLES)
+            # A kill after a name was taken out and before that left the log is made good here.
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except (OSError, sqlite3.Error) as error:
             raise UpkeepRefused(
                 f"{path}: the ledger of erasures cannot be used: {error}"
@@ -215,23 +218,25 @@ class SqliteLedger:
         return hmac.digest(self._key, user.encode(), "sha256")
 
 
-def _load_or_make_key(path: Path) -> bytes:
-    """The key in *path*, which is made, synced, for its owner alone, if there is none.
+def holds_ledger(data_dir: Path) -> bool:
+    """Whether *data_dir* has a ledger; an empty file, as a damaged disk may leave it, is none."""
+    path = data_dir / FILE
+    return path.is_file() and path.stat().st_size > 0
+
+
+def _load_or_make_key(path: Path, *, has_ledger: bool) -> bytes:
+    """The key in *path*, which is made, whole and synced, for its owner alone, if there is none.
 
     Raises:
-        UpkeepRefused: it is not a key; without it nobody who was erased can be recognised.
+        UpkeepRefused: it is not a key, or not there while there is a ledger: without it nobody who
+            was erased can be recognised.
     """
     if not path.exists():
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        if has_ledger:
+            raise UpkeepRefused(
+                f"{path} is missing: restore it from where it was copied to, together with {FILE}"
+            )
+        write_synced(path, secrets.token_bytes(KEY_BYTES))
     key = path.read_bytes()
     if len(key) != KEY_BYTES:
         raise UpkeepRefused(f"{path} is damaged: restore it from where it was copied to")

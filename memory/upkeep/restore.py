@@ -154,7 +154,7 @@ def _copy(backup: Path, folder: Path, found: Manifest, report: Report) -> None:
 def _ledgers(
     data_dir: Path, given: Path | None, stack: ExitStack, *, without: bool
 ) -> Sequence[Ledger]:
-    own = (data_dir / ledgers_module.FILE).is_file()
+    own = ledgers_module.holds_ledger(data_dir)
     if given is not None:
         _check_ledger(given)
         if not own:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +10,7 @@ import pytest
 
 from memory.errors import UpkeepRefused
 from memory.messages import MessageId, UserId
-from memory.upkeep.ledger import FILE, KEY_FILE, SqliteLedger
+from memory.upkeep.ledger import FILE, KEY_BYTES, KEY_FILE, SqliteLedger
 
 ANN = UserId("ann-of-the-many-names")
 BEN = UserId("ben")
@@ -128,3 +130,47 @@ def test_a_damaged_ledger_or_key_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / KEY_FILE).write_bytes(b"short")
     with pytest.raises(UpkeepRefused, match="is damaged"):
         SqliteLedger.open(tmp_path)
+
+
+def test_a_ledger_without_its_key_is_refused_and_no_other_key_is_made(
+    ledger: SqliteLedger, tmp_path: Path
+) -> None:
+    ledger.finish(ledger.begin(ANN))
+    ledger.close()
+    (tmp_path / KEY_FILE).unlink()
+    with pytest.raises(UpkeepRefused, match=f"{KEY_FILE} is missing"):
+        SqliteLedger.open(tmp_path)
+    assert not (tmp_path / KEY_FILE).exists()
+
+
+def test_a_start_that_was_killed_leaves_a_whole_key_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_before_the_first_byte: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdopen", killed)
+        with pytest.raises(KeyboardInterrupt):
+            SqliteLedger.open(tmp_path)
+    SqliteLedger.open(tmp_path).close()
+    assert len((tmp_path / KEY_FILE).read_bytes()) == KEY_BYTES
+
+
+def test_a_name_that_a_killed_process_left_in_the_log_is_gone_at_the_next_start(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "killed").mkdir()
+    (tmp_path / "next").mkdir()
+    killed = SqliteLedger.open(tmp_path / "killed")
+    erasure = killed.begin(ANN)
+    killed._connection.execute(
+        "UPDATE erasures SET finished_at = 1, user = NULL WHERE id = ?", (erasure.id,)
+    )
+    for path in (tmp_path / "killed").iterdir():
+        shutil.copy(path, tmp_path / "next")
+    killed.close()
+    assert files_with(tmp_path / "next", ANN)
+    following = SqliteLedger.open(tmp_path / "next")
+    assert files_with(tmp_path / "next", ANN) == []
+    following.close()

@@ -17,7 +17,7 @@ from memory.messages import Message, UserId
 from memory.placement import PerUser, Placement, Sharded
 from memory.upkeep import restore as restore_module
 from memory.upkeep.backup import back_up
-from memory.upkeep.ledger import SqliteLedger
+from memory.upkeep.ledger import FILE, SqliteLedger
 from memory.upkeep.restore import COPYING, REPLACED, RESTORED, Restored, finish_restore, restore
 from memory.upkeep.store_file import DATABASE
 from tests.contracts.long_term_world import vectors_of
@@ -248,6 +248,9 @@ def test_without_a_ledger_one_has_to_be_named_or_renounced(
     made: tuple[Path, Stored], tmp_path: Path, placement: Placement
 ) -> None:
     backup, stored = made
+    with pytest.raises(UpkeepRefused, match="has no ledger of erasures"):
+        restored(backup, tmp_path / "new")
+    (tmp_path / "new" / FILE).touch()  # as a damaged disk may leave it
     with pytest.raises(UpkeepRefused, match="has no ledger of erasures"):
         restored(backup, tmp_path / "new")
     with pytest.raises(UpkeepRefused, match="holds no ledger"):
