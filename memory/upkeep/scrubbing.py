@@ -7,10 +7,11 @@ write-ahead log Chroma is stopped for a moment.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -18,6 +19,7 @@ import msgspec
 import structlog
 
 from memory.errors import StoreUnavailable, one_line
+from memory.free_space import NEEDED_BYTES
 from memory.messages import UserId
 from memory.upkeep.index_files import IndexFault
 from memory.upkeep.sqlite_scrubbing import (
@@ -26,11 +28,14 @@ from memory.upkeep.sqlite_scrubbing import (
     holds_user,
     merge_words,
     truncate_wal,
+    written_back,
 )
 from memory.upkeep.vector_scrubbing import blank_vectors, remove_orphans
 from memory.upkeep.vector_segments import DATABASE, opened
 
 log = structlog.get_logger(__name__)
+
+IN_USE: Final = "the write-ahead log is in use by another program"
 
 T = TypeVar("T")
 
@@ -95,8 +100,26 @@ def _while_serving(database: Path) -> None:
 
 
 def _rewrite(database: Path) -> None:
+    _check_room(database)
     with opened(database, writable=True) as connection:
+        if not written_back(connection):
+            raise StoreUnavailable(IN_USE)
         compact(connection)
+
+
+def _check_room(database: Path) -> None:
+    """Begin nothing that fills the disk: others would not be able to write meanwhile.
+
+    Raises:
+        StoreUnavailable: a copy and a log as large as *database* do not fit.
+    """
+    needed_bytes = 2 * database.stat().st_size + NEEDED_BYTES
+    free_bytes = shutil.disk_usage(database.parent).free
+    if free_bytes < needed_bytes:
+        raise StoreUnavailable(
+            f"writing {database} anew needs {needed_bytes // 1_000_000} MB, and "
+            f"{free_bytes // 1_000_000} MB are free"
+        )
 
 
 def _while_stopped(folder: Path) -> int:
@@ -104,7 +127,7 @@ def _while_stopped(folder: Path) -> int:
         vectors = blank_vectors(folder, connection)
         remove_orphans(folder, connection)
         if not truncate_wal(connection):
-            raise StoreUnavailable("the write-ahead log is in use by another program")
+            raise StoreUnavailable(IN_USE)
         return vectors
 
 

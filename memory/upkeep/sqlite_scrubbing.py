@@ -21,6 +21,9 @@ LOG_ROWS_PER_STEP: Final = 500
 MERGED_PAGES: Final = 64
 MOST_MERGES: Final = 10_000
 FLOAT_BYTES: Final = 4
+BUSY_S: Final = 1.0
+"""Who is in the way for longer reads for long, as a backup does: nobody waits for that."""
+LOOK_EVERY_S: Final = 0.05
 
 _APPLIED: Final = "SELECT seq_id FROM max_seq_id WHERE segment_id = ?"
 _BLANK_WORDS: Final = """
@@ -100,8 +103,25 @@ def compact(connection: sqlite3.Connection) -> None:
     connection.execute("VACUUM")
 
 
+def written_back(connection: sqlite3.Connection) -> bool:
+    """Bring the write-ahead log into the database; whether all of it came there within
+    ``BUSY_S``. While one reads what was before, the log only grows: by the whole database with
+    each :func:`compact`.
+    """
+    until = time.monotonic() + BUSY_S
+    while True:
+        busy, logged, done = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        is_done = not busy and bool(logged == done)
+        if is_done or time.monotonic() > until:
+            return is_done
+        time.sleep(LOOK_EVERY_S)
+
+
 def truncate_wal(connection: sqlite3.Connection) -> bool:
-    """Bring the write-ahead log into the database and empty it; whether nobody was in the way."""
+    """Bring the write-ahead log into the database and empty it; whether nobody was in the way for
+    longer than ``BUSY_S``.
+    """
+    connection.execute(f"PRAGMA busy_timeout = {round(BUSY_S * 1000)}")
     busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
     return not busy
 

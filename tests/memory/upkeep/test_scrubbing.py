@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import shutil
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import anyio
@@ -11,10 +13,13 @@ import pytest
 
 from memory.child_process import ChildProcess
 from memory.chroma import ChromaLongTermMemory
-from memory.errors import MemoryFault
+from memory.errors import MemoryFault, StoreUnavailable
+from memory.free_space import NEEDED_BYTES
 from memory.messages import Message, UserId, tombstone
 from memory.placement import PerUser, Placement, Sharded
 from memory.upkeep.scrubbing import Scrubber
+from memory.upkeep.sqlite_scrubbing import wal_bytes
+from memory.upkeep.vector_segments import DATABASE
 from tests.contracts.long_term_world import TEA, chat, line, somebody, vectors_of
 from tests.memory.chroma_world import opened, serving
 
@@ -178,6 +183,43 @@ async def test_others_write_and_read_while_a_scrub_goes_on(tmp_path: Path) -> No
             scrubbed.set()
         assert await memory.latest(other, TEA, limit=100) == theirs
         assert holders(tmp_path, *FORMS, *raw(mine)) == []
+
+
+async def test_while_another_program_reads_for_long_chroma_serves_and_its_log_does_not_grow(
+    tmp_path: Path,
+) -> None:
+    user = somebody()
+    mine = canaries(user, 300)
+    database = tmp_path / "chroma" / DATABASE
+    async with world(tmp_path, Sharded()) as (it, memory):
+        await memory.append_many(mine, vectors_of(mine))
+        with closing(sqlite3.connect(database, isolation_level=None)) as backup:
+            backup.execute("BEGIN")
+            backup.execute("SELECT count(*) FROM embeddings").fetchone()
+            await memory.forget_user(user)
+            with pytest.raises(StoreUnavailable, match="in use by another program"):
+                await it.scrubber().scrub()
+            left_bytes = wal_bytes(database)
+            with pytest.raises(StoreUnavailable, match="in use by another program"):
+                await it.scrubber().scrub()
+            assert wal_bytes(database) < left_bytes + database.stat().st_size / 2
+            assert it.stops == 0
+        await it.scrubber().scrub()
+        assert holders(tmp_path, *FORMS, *raw(mine)) == []
+
+
+async def test_a_disk_without_room_for_it_is_not_filled_by_a_scrub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    async with world(tmp_path, Sharded()) as (it, memory):
+        await memory.save_conversation(chat(somebody(), "tea"))
+        with monkeypatch.context() as patched:
+            patched.setattr(shutil, "disk_usage", lambda _: usage._replace(free=NEEDED_BYTES))
+            with pytest.raises(StoreUnavailable, match="MB are free"):
+                await it.scrubber().scrub()
+        assert it.stops == 0
+        await it.scrubber().scrub()
 
 
 async def test_indexes_of_collections_that_are_gone_are_removed(tmp_path: Path) -> None:
