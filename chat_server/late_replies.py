@@ -188,6 +188,7 @@ class LateReplies:
         if parent is None:
             log.error("reply.question_gone", run=message.id)
             self._settle(late, None)
+            await self._forget(message)
             return
         placed = replace(message, parent=parent.id, depth=parent.depth + 1)
         try:

@@ -231,11 +231,14 @@ class Erasures:
         if erasure.messages:
             await self._take_out_messages(user, erasure.messages)
             return
+        await self._forget_beside(user)
+        async with self._memory.backfill.held(user):
+            await self._guard.forget_user(user)
+
+    async def _forget_beside(self, user: UserId) -> None:
         await self._memory.forget_around(user)
         for keepsake in self._keepsakes:
             await keepsake.forget_user(user)
-        async with self._memory.backfill.held(user):
-            await self._guard.forget_user(user)
 
     async def _take_out_messages(self, user: UserId, ids: Sequence[MessageId]) -> None:
         stored = await self._guard.unhidden.by_ids(user, ids)
@@ -257,7 +260,7 @@ class Erasures:
         user = _named(erasure)
         if not erasure.messages:
             # What was under way when it began may have been kept beside the store since.
-            await self._memory.forget_around(user)
+            await self._forget_beside(user)
             await self._check_gone(user)
         await anyio.to_thread.run_sync(self._ledger.finish, erasure)
         del self._unfinished[erasure.id]

@@ -211,8 +211,8 @@ async def test_a_recovered_reply_is_put_on_the_branch_of_its_question(tmp_path: 
         assert await line(world) == before, "what is shown stays what is shown"
 
 
-async def test_a_reply_whose_question_is_gone_is_dropped() -> None:
-    async with twin_world() as world:
+async def test_a_reply_whose_question_is_gone_is_dropped(tmp_path: Path) -> None:
+    async with twin_world(journal_folder=tmp_path) as world:
         await world.ask("Q1", conversation="talk")
         orphan = Message(
             id=MessageId("rorphan"),
@@ -224,10 +224,12 @@ async def test_a_reply_whose_question_is_gone_is_dropped() -> None:
             depth=0,
             reply_to=MessageId("munknown"),
         )
+        assert await world.desk.journal.keep(orphan)
         world.desk.late.take_over([orphan])
         await until(lambda: not world.desk.late)
         assert await world.long_term.by_ids(world.user, [orphan.id]) == []
         assert len(await line(world)) == 2
+        await until(lambda: not list(tmp_path.iterdir()))
 
 
 async def test_what_waits_of_a_forgotten_user_is_not_stored() -> None:

@@ -172,7 +172,7 @@ async def test_a_user_is_hidden_at_once_and_gone_when_it_is_finished(
     scrubs.gate.set()
     await world.finished(erasure)
     assert not await scrubs.holds_user(user)
-    assert world.forgotten == [user]
+    assert world.forgotten == [user, user], "and what was kept there while it was being erased"
     assert (await short_term.admit(user, TEA)).window is None
     assert len((await world.memory.recall(other, "text", vector, limit=5)).items) == 3
     await world.say(said(user, "a new beginning"))
