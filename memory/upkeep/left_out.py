@@ -42,19 +42,24 @@ _MARK_COLLECTIONS: Final = """
     INSERT OR IGNORE INTO dropped
     SELECT collection_id FROM collection_metadata WHERE key = 'owner' AND str_value = ?
 """
-_FORGET_LOGGED: Final = """
-    DELETE FROM embeddings_queue
+_BLANK_LOGGED: Final = """
+    UPDATE embeddings_queue
+    SET operation = 3, id = 'erased', vector = NULL, encoding = NULL, metadata = '{}'
     WHERE json_valid(metadata) AND json_extract(metadata, '$.user_id') = ?
 """
+"""A row of the log becomes the deletion of nothing. It must not go: the next row's number is one
+more than the last one's, and what has a number that was given before Chroma takes for done."""
+
 _FORGET_MARKED: Final = """
-    DELETE FROM embeddings_queue WHERE id IN (
+    UPDATE embeddings_queue
+    SET operation = 3, id = 'erased', vector = NULL, encoding = NULL, metadata = '{}'
+    WHERE substr(topic, -36) IN (SELECT id FROM dropped) OR id IN (
         SELECT embedding_id FROM embeddings WHERE id IN (SELECT id FROM gone));
     DELETE FROM embedding_fulltext_search WHERE rowid IN (SELECT id FROM gone);
     DELETE FROM embedding_metadata WHERE id IN (SELECT id FROM gone);
     DELETE FROM embedding_metadata_array WHERE id IN (SELECT id FROM gone);
     DELETE FROM embeddings WHERE id IN (SELECT id FROM gone);
 
-    DELETE FROM embeddings_queue WHERE substr(topic, -36) IN (SELECT id FROM dropped);
     DELETE FROM max_seq_id WHERE segment_id IN (
         SELECT id FROM segments WHERE collection IN (SELECT id FROM dropped));
     DELETE FROM segment_metadata WHERE segment_id IN (
@@ -152,7 +157,7 @@ def _tombstone(record: Record) -> Record:
 def _forget(copy: sqlite3.Connection, users: Sequence[UserId]) -> None:
     copy.executescript(_MARKS)
     for user in users:
-        for statement in (_MARK_RECORDS, _MARK_COLLECTIONS, _FORGET_LOGGED):
+        for statement in (_MARK_RECORDS, _MARK_COLLECTIONS, _BLANK_LOGGED):
             copy.execute(statement, (user,))
     copy.executescript(_FORGET_MARKED)
 

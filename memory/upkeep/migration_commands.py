@@ -21,10 +21,11 @@ from memory.placement import Placement, make_placement
 from memory.upkeep.backup import database_of
 from memory.upkeep.configured import StorePlace, configured
 from memory.upkeep.inspection import Inspection, Inspector
+from memory.upkeep.keeper import IN_USE, this_boot
 from memory.upkeep.layouts import setting_of
 from memory.upkeep.migration import Migrated, Migration, at_ease
 from memory.upkeep.migration_store import MigrationStore
-from memory.upkeep.rebuilds import Rebuilds
+from memory.upkeep.rebuilds import Rebuilds, write_synced
 from memory.upkeep.restore import finish_restore
 from memory.upkeep.terminal import Report, told
 
@@ -95,9 +96,18 @@ def migrate_command(
 
 async def _on_files(place: StorePlace, target: Placement, report: Report) -> Migrated:
     """Migrate the store of a data folder, with a Chroma for as long as it takes."""
-    process = ChromaProcess(place.data_dir)
+    marker = place.data_dir / IN_USE
+
+    async def mark() -> None:
+        await anyio.to_thread.run_sync(write_synced, marker, this_boot().encode())
+
+    def unmark(status: int) -> None:
+        if status == 0:
+            marker.unlink(missing_ok=True)
+
+    process = ChromaProcess(place.data_dir, before_start=mark)
     await anyio.to_thread.run_sync(_check_indexes, place.data_dir, process.folder)
-    child = ChildProcess(process)
+    child = ChildProcess(process, on_exit=unmark)
     outcome: Migrated | MemoryFault
 
     async def restart() -> None:

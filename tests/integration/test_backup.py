@@ -111,8 +111,7 @@ async def test_a_running_server_is_backed_up_and_what_was_erased_since_does_not_
         assert found_by_meaning(server, ann, "the+name+of+the+vessel", GAIVOTA)
         async with bot(server.url, ann) as client:
             await client.ask("I am back.")
-            listed = server.get("/api/search?q=I+am+back", ann).json()["items"]
-        assert "I am back." in [item["text"] for item in listed]
+        assert said(server, ann) == [GAIVOTA, "I am back."]
 
 
 async def test_a_store_is_laid_out_anew_and_served_with_the_new_placement_only(

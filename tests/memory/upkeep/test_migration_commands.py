@@ -68,11 +68,13 @@ def test_a_killed_migration_is_run_again(tmp_path: Path) -> None:
     while not is_under_way(database) and running.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.005)
+    assert (tmp_path / "data" / "chroma-in-use").exists()
     running.send_signal(signal.SIGKILL)
     running.wait()
     done = run(tmp_path, "migrate", "--to", "sharded", "--shards", "3")
     assert done.returncode == 0, done.stderr
     assert not is_under_way(database)
+    assert not (tmp_path / "data" / "chroma-in-use").exists()
     assert read(tmp_path / "data", Sharded(shards=3)) == stored
     with StoreFile.opened(database, still=False) as store:
         assert {it.layout for it in store.collections()} == {"sharded/3"}

@@ -244,6 +244,35 @@ def test_a_restored_store_takes_new_messages_and_finds_them_by_their_vectors(
     anyio.run(add)
 
 
+@pytest.mark.parametrize("gone", [[CHLOE], [ANN, BOB, CHLOE]], ids=["the last", "all"])
+def test_what_is_accepted_after_the_last_in_the_log_were_left_out_is_found(
+    made: tuple[Path, Stored],
+    data_dir: Path,
+    placement: Placement,
+    ledger: SqliteLedger,
+    gone: list[UserId],
+) -> None:
+    for user in gone:
+        ledger.finish(ledger.begin(user))
+    restored(made[0], data_dir)
+
+    async def accepted() -> tuple[Stored, Stored]:
+        async with (
+            serving(data_dir) as (process, _),
+            opened(lambda: process.url, placement) as memory,
+        ):
+            new = await fill(memory)
+            async with opened(lambda: process.url, placement) as another:
+                return new, {
+                    user: list((await another.newest(user, limit=100)).messages) for user in USERS
+                }
+
+    new, found = anyio.run(accepted)
+    for user in USERS:
+        before = [] if user in gone else made[1][user]
+        assert found[user] == [*before, *new[user]][::-1]
+
+
 def test_without_a_ledger_one_has_to_be_named_or_renounced(
     made: tuple[Path, Stored], tmp_path: Path, placement: Placement
 ) -> None:
