@@ -202,6 +202,16 @@ class Client:
         self._exchange.ask(id_, Command(frame, reply))
         return reply
 
+    def draft(self, text: str, *, conversation: str | None = None) -> None:
+        """Say what is being typed, so that the reply to it can be prepared; at most four times a
+        second is heard. Nothing is stored or answered; without a connection nothing is done.
+        """
+        frame: dict[str, object] = {"type": "draft", "text": text}
+        if conversation is not None:
+            frame["conversation"] = conversation
+        if self.online:
+            self._exchange.connection.post(frame)
+
     async def stop(self, run: str) -> None:
         """End the reply *run* of this user, whoever asked for it; what it said is kept. No error
         if it has ended already.

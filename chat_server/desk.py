@@ -9,11 +9,11 @@ from chat_server.events import Usage
 from chat_server.fanout import Fanout
 from chat_server.late_replies import LateReplies
 from chat_server.metrics import Metrics
+from chat_server.preparation import Drafted
 from chat_server.reply_model import ReplyModel
 from chat_server.runs import Runs
 from chat_server.stages import Stages
 from memory.dual_memory import DualMemory
-from memory.embedding import Embedded
 from memory.journal import Journal
 from memory.messages import MessageStatus
 from memory.short_term import Window
@@ -23,13 +23,12 @@ from memory.short_term import Window
 class Asked:
     """What the turn found out before the reply; ``window`` is what stood before the question.
 
-    ``query`` is what memories are searched with, and what ``embedded`` is of: the question, or
-    what was typed of it when they were prepared.
+    ``query`` is what memories are searched with: the question, or what was typed of it when they
+    were prepared.
     """
 
     window: Window
-    query: str
-    embedded: Embedded
+    query: Drafted
     version: int | None
     active: bool
     use_memory: bool

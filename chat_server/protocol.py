@@ -78,7 +78,7 @@ class Stop(ClientFrame, frozen=True, kw_only=True):
 
 
 class Draft(ClientFrame, frozen=True, kw_only=True):
-    """What the user is typing; never stored. Accepted, not used yet."""
+    """What the user is typing; never stored."""
 
     text: str
     conversation: ClientId | None = None

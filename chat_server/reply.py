@@ -15,6 +15,7 @@ from chat_server.desk import Asked, Desk, Ending
 from chat_server.errors import ChatError, ModelFailed, unforeseen
 from chat_server.events import RunMemories, RunStarted, Usage, error_event
 from chat_server.finish import Finish
+from chat_server.preparation import most_recalled
 from chat_server.prompt import Prompt, build_prompt
 from chat_server.reply_model import ReplyEnd, ReplyModel, ReplyText
 from chat_server.runs import Run
@@ -134,9 +135,9 @@ class Reply:
         try:
             return await self._desk.memory.recall(
                 run.user,
-                asked.query,
-                asked.embedded.vector,
-                limit=2 * self._max_results,  # what repeats the window's words is dropped
+                asked.query.text,
+                asked.query.embedded.vector,
+                limit=most_recalled(self._plan, self._desk.max_results),
                 exclude={said.id for said in asked.window.messages} | {run.question.id},
                 version=asked.version,
             )

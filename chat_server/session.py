@@ -40,6 +40,7 @@ from chat_server.protocol import (
     Stop,
     parse_frame,
 )
+from chat_server.speculation import Speculation
 from chat_server.state import State
 from memory.errors import MemoryFault
 from memory.messages import MessageId, UserId, is_reply_id
@@ -66,6 +67,10 @@ class ChatSession:
         self._socket = socket
         self._state = state
         self._outbox = Outbox()
+        self._drafts = Speculation(
+            state["metrics"].speculation,
+            max_text_bytes=state["settings"].server.max_text_bytes,
+        )
         self._heard_at = time.monotonic()
         self._id = token_hex(8)
 
@@ -113,10 +118,12 @@ class ChatSession:
         sends, waiting_sends = anyio.create_memory_object_stream[Send](SENDS_WAITING)
         self._state["turns"].warm(identity.user)
         limits = self._limits(identity)
+        preparation = self._state["turns"].preparation
         with self._state["fanout"].subscribed(identity.user, self._outbox) as stream, sends:
             self._write(self._welcome(identity, stream, limits))
             async with create_task_group() as tasks:
                 tasks.start_soon(self._take_sends, waiting_sends, identity)
+                tasks.start_soon(self._drafts.run, preparation, identity.user)
                 tasks.start_soon(self._keep_in_touch)
                 tasks.start_soon(self._write_frames)
                 tasks.start_soon(self._read_frames, sends, identity)
@@ -191,7 +198,9 @@ class ChatSession:
                 self._write(ServerPong())
             case Hello():
                 self._refuse(BadFrame("hello was said already", field="type"))
-            case Draft() | Pong():
+            case Draft():
+                self._drafts.typed(frame.text)
+            case Pong():
                 pass
             case _:
                 assert_never(frame)
@@ -203,7 +212,8 @@ class ChatSession:
             async for send in waiting:
                 try:
                     self._refuse_while_draining()
-                    await self._state["turns"].take(send, identity, self._write)
+                    drafted = self._drafts.take(send.text)
+                    await self._state["turns"].take(send, identity, self._write, drafted)
                 except ChatError as error:
                     self._refuse(error, re=send.id)
 

@@ -1,6 +1,7 @@
 """The straight line of one message, from the frame to ``accepted``; the reply follows it.
 
-The order is: limit, embed, place, then the commit and the reply's preparation at the same time.
+The order is: limit, embed (unless that was done while it was typed), place, then the commit and the
+reply's preparation at the same time.
 Nothing is visible before the commit; if it fails, the reply is called off.
 """
 
@@ -25,6 +26,7 @@ from chat_server.events import (
     wire_message,
 )
 from chat_server.placing import Placed, Placing, question_of
+from chat_server.preparation import Drafted, Preparation
 from chat_server.protocol import Send, check_text
 from chat_server.rate_limit import RateLimiter
 from chat_server.rate_limited import RateLimited
@@ -70,11 +72,16 @@ class Turns:
         self._metrics = desk.metrics
         self._limiter = limiter
         self._placing = Placing(desk.memory)
+        self.preparation = Preparation(desk.memory, desk.max_results)
         self._tasks = tasks
         self._max_text_bytes = max_text_bytes
 
-    async def take(self, send: Send, identity: Identity, answer: Answer) -> None:
+    async def take(
+        self, send: Send, identity: Identity, answer: Answer, drafted: Drafted | None = None
+    ) -> None:
         """Store the message, answer ``accepted``, and let the reply be made.
+
+        *drafted*: what was prepared for a text that fits the message.
 
         The work belongs to the server, not to the connection: cancelling the caller (the client
         left) changes nothing about what is stored and answered.
@@ -83,7 +90,7 @@ class Turns:
             ChatError: the message was not accepted; the code says whether it may be stored.
         """
         check_text(send.text, self._max_text_bytes)
-        outcome = Outcome(Stages(self._metrics))
+        outcome = Outcome(Stages(self._metrics), drafted)
         self._tasks.start_soon(self._turn, send, identity, answer, outcome, name="turn")
         await outcome.wait()
 
@@ -101,7 +108,7 @@ class Turns:
     async def _turn(self, send: Send, identity: Identity, answer: Answer, outcome: Outcome) -> None:
         """The boundary of one turn: whatever goes wrong ends this turn only, and is told."""
         try:
-            await self._accept(send, identity, answer, outcome.stages)
+            await self._accept(send, identity, answer, outcome)
         except RateLimited as error:
             self._metrics.rate_limit_rejected(error.scope, identity.user)
             outcome.error = error
@@ -116,27 +123,29 @@ class Turns:
         finally:
             outcome.done.set()
 
-    async def _accept(self, send: Send, identity: Identity, answer: Answer, stages: Stages) -> None:
-        user = identity.user
+    async def _accept(
+        self, send: Send, identity: Identity, answer: Answer, outcome: Outcome
+    ) -> None:
+        user, stages = identity.user, outcome.stages
         conversation = ConversationId(send.conversation or conversation_id(user, send.id))
         async with self._runs.lane(user, conversation) as lane:
             await self._desk.late.store_waiting(lane, user, conversation)
             if await self._answer_again(send, user, conversation, lane, answer):
                 return
             self._runs.check_room(lane)
-            admission = await self._limiter.admit(user, conversation)
-            stages.end("admit")
-            embedded = await self._memory.embed_marked(user, send.text)
-            stages.end("embed")
-            placed = await self._placing.place(send, user, conversation, lane, admission)
-            stages.end("window")
+            with self.preparation.giving_way.message():
+                admission = await self._limiter.admit(user, conversation)
+                stages.end("admit")
+                query = outcome.drafted or await self.preparation.embed(user, send.text)
+                stages.end("embed")
+                placed = await self._placing.place(send, user, conversation, lane, admission)
+                stages.end("window")
 
             question = question_of(send, identity, conversation, placed)
             run = self._runs.begin(question, lane)
             asked = Asked(
                 window=placed.window,
-                query=send.text,
-                embedded=embedded,
+                query=query,
                 version=admission.version,
                 active=admission.active,
                 use_memory=send.options.memory,
@@ -144,6 +153,9 @@ class Turns:
             )
             self._tasks.start_soon(Reply(self._desk, run, asked).make, name="reply")
             try:
+                if not query.says(send.text):  # what is stored gets the vector of all of it
+                    query = await self.preparation.embed(user, send.text)
+                embedded = query.embedded
                 stored, opened = await self._commit(run, embedded.vector, placed)
                 stages.end("commit")
                 if stored.duplicate:
@@ -165,7 +177,10 @@ class Turns:
             if stored.duplicate:
                 return
             await self._memory.append_window(
-                stored.message, embedded.vector, active=admission.active
+                stored.message,
+                embedded.vector,
+                active=admission.active,
+                marks=embedded.marks if embedded.vector.any() else None,
             )
             if placed.branched:
                 window = Window((*placed.window.messages, stored.message))
@@ -252,8 +267,9 @@ class Turns:
 class Outcome:
     """Whether a turn was accepted, for the caller that waits for it."""
 
-    def __init__(self, stages: Stages) -> None:
+    def __init__(self, stages: Stages, drafted: Drafted | None) -> None:
         self.stages = stages
+        self.drafted = drafted
         self.done = anyio.Event()
         self.error: ChatError | None = None
 

@@ -68,7 +68,7 @@ const composer = new Composer(
     count: byId("count"),
     note: byId("limit-note"),
   },
-  { onSend: send, onStop: () => chat.stop() },
+  { onSend: send, onDraft: (text) => chat.draft(text), onStop: () => chat.stop() },
 );
 /** The key of the message that the next drawing brings into view. */
 let found = null;

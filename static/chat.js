@@ -83,6 +83,11 @@ export class Chat {
     this.outbox.add(this.thread.conversation, text);
   }
 
+  /** What is being typed: its memories are looked up before it is sent. */
+  draft(text) {
+    this.#hooks.send({ type: "draft", text, conversation: this.thread.conversation });
+  }
+
   /** Asks once more for the reply to an own message that never got one; it is not said again. */
   askAgain({ client_id: id, text }) {
     const { conversation } = this.thread;

@@ -4,6 +4,8 @@ const MOST_BYTES = 12_000;
 /** The count appears when this share of the limit is used. */
 const NEARLY_FULL = 0.9;
 const ENCODER = new TextEncoder();
+/** What is typed is told when the keys have rested for so long. */
+const DRAFT_AFTER_MS = 250;
 
 export class Composer {
   #box;
@@ -12,9 +14,14 @@ export class Composer {
   #count;
   #note;
   #blocked = false;
+  #draftTimer = null;
+  #drafted = "";
   #hooks;
 
-  /** `elements`: {form, box, send, stop, count, note}; hooks: `onSend(text)`, `onStop()`. */
+  /**
+   * `elements`: {form, box, send, stop, count, note}; hooks: `onSend(text)`, `onDraft(text)`,
+   * `onStop()`.
+   */
   constructor({ form, box, send, stop, count, note }, hooks) {
     this.#box = box;
     this.#send = send;
@@ -26,7 +33,11 @@ export class Composer {
       event.preventDefault();
       this.#submit();
     });
-    box.addEventListener("input", () => this.#measure());
+    box.addEventListener("input", () => {
+      this.#measure();
+      clearTimeout(this.#draftTimer);
+      this.#draftTimer = setTimeout(() => this.#draft(), DRAFT_AFTER_MS);
+    });
     box.addEventListener("keydown", (event) => this.#key(event));
     stop.addEventListener("click", () => hooks.onStop());
     this.#measure();
@@ -70,9 +81,18 @@ export class Composer {
     }
   }
 
+  #draft() {
+    const text = this.#box.value.trim();
+    if (text === this.#drafted || !this.#canSend(text)) return;
+    this.#drafted = text;
+    this.#hooks.onDraft(text);
+  }
+
   #submit() {
     const text = this.#box.value.trim();
     if (!this.#canSend(text)) return;
+    clearTimeout(this.#draftTimer);
+    this.#drafted = "";
     this.#box.value = "";
     this.#measure();
     this.#hooks.onSend(text);

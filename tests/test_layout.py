@@ -19,6 +19,7 @@ TOP_LEVEL = {
     "README.md", "CHANGELOG.md", "LICENSE", ".gitignore", ".gitattributes",
 }  # fmt: skip
 BOUNDARIES = {
+    "chat_server/preparation.py",  # one draft
     "chat_server/reply.py",  # one reply
     "chat_server/supervision.py",  # long-lived tasks
     "chat_server/turn.py",  # one turn

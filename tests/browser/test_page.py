@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, expect
@@ -46,6 +47,29 @@ def test_a_reply_is_shown_while_it_is_written(page: Page, server: FakeServer) ->
     server.release()
     expect(replies(page)).to_have_text("It is sunny.")
     expect(page.locator("#stop")).to_be_hidden()
+
+
+def test_what_is_typed_is_told_once_the_keys_rest(page: Page, server: FakeServer) -> None:
+    page.locator("#box").press_sequentially("Where is my boat", delay=5)
+    expect_drafts(server, ["Where is my boat"])
+    page.locator("#box").press("End")
+    page.keyboard.type("?")
+    expect_drafts(server, ["Where is my boat", "Where is my boat?"])
+    page.locator("#box").press("Enter")
+    expect(replies(page)).to_have_text("All right.")
+    kinds = [frame["type"] for frame in server.frames if frame["type"] in {"draft", "send"}]
+    assert kinds == ["draft", "draft", "send"]
+
+
+def expect_drafts(server: FakeServer, texts: list[str]) -> None:
+    """Wait until exactly these have come."""
+    ends_at = time.monotonic() + 10
+    while True:
+        drafts = [frame["text"] for frame in server.frames if frame["type"] == "draft"]
+        if drafts == texts:
+            return
+        assert time.monotonic() < ends_at, drafts
+        time.sleep(0.02)
 
 
 def test_shift_and_enter_begins_a_line(page: Page, server: FakeServer) -> None:

@@ -44,6 +44,16 @@ async def test_only_what_was_said_goes_into_the_frame() -> None:
             }
 
 
+async def test_what_is_typed_is_told_and_not_waited_for() -> None:
+    async with scripted_server() as server:
+        client = Client(server.url, token="t")
+        client.draft("before there is a connection")
+        async with opened(client, server) as peer:
+            client.draft("What is my bo", conversation="c1")
+            frame = await peer.receive()
+            assert frame == {"type": "draft", "text": "What is my bo", "conversation": "c1"}
+
+
 async def test_an_error_in_the_block_comes_out_as_it_is() -> None:
     async with scripted_server() as server:
         client = Client(server.url, token="t")

@@ -30,6 +30,7 @@ from chat_server.runs import Runs
 from chat_server.turn import Turns
 from memory.dual_memory import DualMemory
 from memory.hot import open_hot_memories
+from memory.hot_entries import HotLimits
 from memory.in_process_embedder import InProcessEmbedder
 from memory.in_process_long_term import InProcessLongTermMemory
 from memory.in_process_short_term import InProcessShortTermMemory
@@ -105,8 +106,9 @@ class TwinWorld:
     async def take(self, text: str, **more: Any) -> Frame:
         """Send as this user; the ``accepted`` event, or the error that is raised."""
         answers: list[ServerEvent] = []
+        drafted = more.pop("drafted", None)
         send = Send(id=more.pop("id", None) or token_hex(8), text=text, **more)
-        await self.turns.take(send, self.identity, answers.append)
+        await self.turns.take(send, self.identity, answers.append, drafted)
         (answer,) = answers
         accepted: Frame = msgspec.to_builtins(answer)
         return accepted
@@ -160,7 +162,7 @@ async def twin_world(
     model = ScriptedModel()
     async with (
         temporary_folder() as folder,
-        open_hot_memories(long_term, hot_messages=100, hot_bytes=10_000_000) as hot,
+        open_hot_memories(long_term, HotLimits(messages=100, size_bytes=10_000_000)) as hot,
         anyio.create_task_group() as tasks,
     ):
         memory = DualMemory(
