@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from sqlite3 import Connection
 from typing import Final, TypeVar
@@ -20,6 +21,7 @@ from memory.errors import EmbeddingFailed, StoreError, StoreUnknown, UpkeepRefus
 from memory.messages import Vector, Vectors
 from memory.records import UNEMBEDDED, is_unembedded, placeholder
 from memory.store_gate import StoreGate
+from memory.upkeep.embedding_ahead import EmbeddingAhead
 from memory.upkeep.rebuilds import Rebuild, Rebuilds
 from memory.upkeep.vector_segments import (
     VectorSegment,
@@ -31,8 +33,10 @@ from memory.upkeep.vector_segments import (
 
 log = structlog.get_logger(__name__)
 
+RECORDS_PER_READ: Final = 200
 RECORDS_PER_BATCH: Final = 50
-"""Chroma writes these in 15 ms, for which a message may have to wait."""
+"""Chroma writes these in 15 to 60 ms, for which a message may have to wait. While it does, the next
+ones are embedded: two processors halve the time."""
 REST_SHARE: Final = 0.25
 """After each batch a rest in proportion to its work: others get the processors."""
 KEPT_EVERY_S: Final = 1.0
@@ -171,12 +175,32 @@ class Healing:
             for record, document, metadata in rows
             if document and not is_unembedded(metadata)
         }
-        vectors = await self._embedded(texts)
+        starts = range(0, len(standing), RECORDS_PER_BATCH)
+        batches = [standing[start : start + RECORDS_PER_BATCH] for start in starts]
+        ahead = EmbeddingAhead(self._embedded)
+        await ahead.embed(texts, batches[0])
+        for batch, following in zip_longest(batches, batches[1:]):
+            vectors = ahead.vectors()
+            async with anyio.create_task_group() as tasks:
+                if following is not None:
+                    tasks.start_soon(ahead.embed, texts, following)
+                fault = await self._write(batch, texts, vectors)
+            if fault is not None:
+                raise fault
+
+    async def _write(
+        self, batch: Sequence[str], texts: Mapping[str, str], vectors: Mapping[str, Vector]
+    ) -> StoreError | None:
+        """Give the records of *batch* their vectors; what went wrong is returned."""
         blank = placeholder(self._tools.embedder.dimension)
-        embeddings = np.stack([vectors.get(record, blank) for record in standing])
-        await collection.upsert(ids=standing, embeddings=embeddings)
-        if failed := [record for record in texts if record not in vectors]:
-            await self._mark(failed, blank)
+        embeddings = np.stack([vectors.get(record, blank) for record in batch])
+        try:
+            await self._opened().upsert(ids=list(batch), embeddings=embeddings)
+            if failed := [record for record in batch if record in texts and record not in vectors]:
+                await self._mark(failed, blank)
+        except StoreError as fault:
+            return fault
+        return None
 
     async def _embedded(self, texts: Mapping[str, str]) -> dict[str, Vector]:
         """The vector of each text that has one.
@@ -248,7 +272,7 @@ class Healing:
         return self._collection
 
     def _next_ids(self, connection: Connection, segment: VectorSegment) -> list[str]:
-        return ids_after(connection, segment, self._rebuild.cursor, RECORDS_PER_BATCH)
+        return ids_after(connection, segment, self._rebuild.cursor, RECORDS_PER_READ)
 
     def _count_left(self, connection: Connection, segment: VectorSegment) -> int:
         return count_after(connection, segment, self._rebuild.cursor)

@@ -186,6 +186,7 @@ async def test_what_a_write_without_an_answer_made_of_a_deleted_record_is_remove
 async def test_a_cancelled_healing_leaves_what_it_did(
     stopped: Stopped, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(healing, "RECORDS_PER_READ", 10)
     monkeypatch.setattr(healing, "RECORDS_PER_BATCH", 10)
     monkeypatch.setattr(healing, "KEPT_EVERY_S", 0)
     async with damaged(stopped[0]) as world:

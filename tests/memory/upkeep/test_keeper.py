@@ -202,6 +202,7 @@ def line_after(messages: list[Message]) -> tuple[Message, Message]:
 async def test_healing_goes_on_where_it_was_when_chroma_and_the_server_were_killed(
     stopped: Stopped, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(healing, "RECORDS_PER_READ", 10)
     monkeypatch.setattr(healing, "RECORDS_PER_BATCH", 10)
     monkeypatch.setattr(healing, "KEPT_EVERY_S", 0)
     data_dir, messages = stopped
