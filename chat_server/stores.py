@@ -21,7 +21,9 @@ from memory.dual_memory import DualMemory
 from memory.embedding import Embedder
 from memory.errors import ChildFailed
 from memory.hidden_users import GuardedLongTermMemory
+from memory.embedding_fallback import EmbeddingFallback
 from memory.hot import open_hot_memories
+from memory.hot_entries import HotLimits
 from memory.journal import Journal
 from memory.onnx_embedder import OnnxEmbedder
 from memory.placement import Placement, make_placement
@@ -35,6 +37,11 @@ from memory.upkeep.erasure import Erasures
 from memory.upkeep.keeper import ChromaKeeper
 from memory.upkeep.ledger import SqliteLedger
 from memory.upkeep.scrubbing import Scrubber
+from memory.warm import WarmMemories
+from memory.warm_files import WARM
+
+DEEP_MESSAGES = 100_000
+"""So many of a user's messages are searched, if ``recall.hot_bytes`` has room for them."""
 
 
 def model_folder(settings: Settings) -> Path:
@@ -209,8 +216,17 @@ async def open_memory(
     hot = await stack.enter_async_context(
         open_hot_memories(
             long_term,
-            hot_messages=settings.recall.hot_messages,
-            hot_bytes=settings.recall.hot_bytes,
+            HotLimits(
+                messages=settings.recall.hot_messages,
+                size_bytes=settings.recall.hot_bytes,
+                deep_messages=DEEP_MESSAGES,
+            ),
+            warm=WarmMemories(
+                settings.data_dir / WARM,
+                fingerprint=embedder.fingerprint,
+                exclusive=not settings.chroma.url,
+            ),
+            embed=EmbeddingFallback(embedder).embedded_many,
         )
     )
     memory = DualMemory(
@@ -239,4 +255,4 @@ async def open_erasures(
         scrubber = Scrubber(
             keeper.folder, held=keeper.held, writes_held=keeper.gate.closed_to_batches
         )
-    return Erasures(ledger, memory, guard, scrubber, keepsakes=[journal])
+    return Erasures(ledger, memory, guard, scrubber, keepsakes=[journal, *memory.hot.keepsakes])

@@ -21,6 +21,7 @@ from memory.messages import Appended, ConversationId, Message, MessageId, UserId
 from memory.recall_cache import RecallCache, Sought
 from memory.recalled import Recall
 from memory.short_term import ShortTermMemory, Window
+from memory.token_marks import TokenMarks
 from memory.window_trust import WindowTrust
 
 log = structlog.get_logger(__name__)
@@ -115,7 +116,9 @@ class DualMemory:
         await self.drop_windows(last.user, [last.conversation])
         self.hot.forget(last.user)
 
-    async def append_window(self, message: Message, vector: Vector, *, active: bool) -> None:
+    async def append_window(
+        self, message: Message, vector: Vector, *, active: bool, marks: TokenMarks | None = None
+    ) -> None:
         """Add a message that is stored to its window and to recall; never fails.
 
         When short-term memory does not answer, the window is not trusted until it was rebuilt.
@@ -130,7 +133,7 @@ class DualMemory:
             version = outcome.version
             if outcome.result == "appended":
                 self._trust.trust(key)
-        self.hot.add(message, vector, version)
+        self.hot.add(message, vector, version, marks)
         if not vector.any():
             self.backfill.note(message)  # it may have been filled in before it was here
 

@@ -135,3 +135,7 @@ class ChildFailed(MemoryFault):
 
 class WarmCopyUnusable(MemoryFault):
     """A copy of a user's memory on disk is damaged or of another time; the store is read."""
+
+
+class WarmFailed(MemoryFault):
+    """The disk failed under the warm copies: what should be gone may be there."""

@@ -3,37 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from typing import Protocol
 
 import anyio
-import anyio.lowlevel
 import msgspec
 import structlog
 from anyio.abc import TaskGroup
 
 from memory.errors import StoreError, StoreUnavailable
-from memory.hot_copy import HotCopy, HotEntry, HotLoad
+from memory.hot_completion import Completion, EmbedMarked
+from memory.hot_copy import HotAdded, HotCopy, HotEntry, HotLoad
+from memory.hot_entries import HotEntries, HotLimits
 from memory.hot_memory import HotMemory
-from memory.long_term import StoredPage
+from memory.hot_reading import HotReader, NewestMessages
 from memory.messages import Message, UserId, Vector
+from memory.recalled import Recall
+from memory.token_marks import TokenMarks
+from memory.warm import WarmMemories
 
 log = structlog.get_logger(__name__)
 
 LOADS_AT_ONCE = 2
-PAGE_MESSAGES = 100
-SLICE_S = 0.002
-"""How long indexing may hold the event loop at a time."""
-IDLE_S = 1800.0
-"""A user's memory leaves RAM after this long without use."""
-USER_SHARE = 4
-"""One user's memory takes at most a fourth of the budget, so that two loads leave room."""
+SAVING_S = 5.0
+"""How long copies are written at the end."""
+Search = Callable[[HotMemory], Recall]
 
 
 class HotFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """What is in RAM now; ``loads``, ``failures`` and ``evictions`` count from the start."""
+    """What is in RAM now; the last four count from the start. Of the
+    ``loads``, ``warm_loads`` needed only what was new.
+    """
 
     users: int
     messages: int
@@ -41,43 +41,37 @@ class HotFigures(msgspec.Struct, frozen=True, kw_only=True):
     loads: int
     failures: int
     evictions: int
-
-
-class NewestMessages(Protocol):
-    """What is needed of ``memory.long_term.LongTermMemory``, with its meaning there."""
-
-    async def newest(
-        self, user: UserId, *, limit: int, before: str | None = None
-    ) -> StoredPage: ...
+    warm_loads: int
 
 
 class HotMemories:
-    """The newest *hot_messages* of each active user, about *hot_bytes* for all together.
+    """The newest messages of each active user, within *limits* for all together.
 
     Made by ``open_hot_memories``. The least recently used leave first, and whoever was idle for
-    ``IDLE_S``. Everything happens on the event loop, a user's messages are indexed in slices.
+    ``IDLE_S``; *warm* keeps copies of them on disk. Everything happens on the event loop, a
+    user's messages are indexed in slices.
     """
 
     def __init__(
         self,
-        long_term: NewestMessages,
+        reader: HotReader,
+        completion: Completion,
         tasks: TaskGroup,
+        limits: HotLimits,
         *,
-        hot_messages: int,
-        hot_bytes: int,
+        warm: WarmMemories | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._long_term = long_term
+        self._reader = reader
+        self._completion = completion
         self._tasks = tasks
-        self._hot_messages = hot_messages
-        self._hot_bytes = hot_bytes
-        self._clock = clock
-        self._entries: OrderedDict[UserId, HotEntry] = OrderedDict()
+        self._limits = limits
+        self._warm = warm
+        self._entries = HotEntries(limits, clock, self._save_evicted)
         self._loading = anyio.Semaphore(LOADS_AT_ONCE)
-        self._size_bytes = 0
         self._loads = 0
+        self._warm_loads = 0
         self._failures = 0
-        self._evictions = 0
 
     async def get(self, user: UserId, version: int | None, *, wait_s: float = 2.0) -> HotMemory:
         """*user*'s memory with all commits up to *version* (``None``: not known).
@@ -93,69 +87,110 @@ class HotMemories:
         """
         with anyio.move_on_after(wait_s):
             return await self._current(user, version)
-        held = [copy.memory for copy in self._use(user).copies] or [self._empty()]
+        held = [copy.memory for copy in self._entries.use(user).copies] or [self._limits.empty()]
         largest = max(held, key=len)
         log.info("hot_memory.outwaited", wait_s=wait_s, messages=len(largest))
         return largest
 
-    def add(self, message: Message, vector: Vector, version: int | None) -> None:
+    async def search(self, user: UserId, memory: HotMemory, search: Search) -> Recall:
+        """The outcome of *search* on *memory*, which :meth:`get` returned for *user*; a large
+        one is searched in a thread, one search at a time.
+        """
+        entry = self._entries.find(user)
+        for copy in entry.copies if entry is not None else []:
+            if copy.memory is memory:
+                return await copy.search(search)
+        return await HotCopy(memory, None).search(search)
+
+    def add(
+        self,
+        message: Message,
+        vector: Vector,
+        version: int | None,
+        marks: TokenMarks | None = None,
+    ) -> None:
         """Take in a message that was committed just now, as the user's commit *version*.
 
-        It is found from here on. When *version* shows that others committed in between, the
-        user's memory is read again at its next use.
+        It is found from here on. When *version* shows that others committed in between, what is
+        missing is read at the next use.
         """
-        entry = self._entries.get(message.user)
+        entry = self._entries.find(message.user)
         if entry is None:
             return
+        added = HotAdded(message, vector, marks)
+        if entry.load is not None:
+            entry.load.added.append(added)
         for copy in entry.copies:
-            copy.memory.add(message, vector)
+            copy.change(added.put_into)
             copy.note(version)
-        self._use(message.user)
-        self._fit(entry)
+        self._entries.use(message.user)
+        self._entries.fit(entry)
 
     def forget(self, user: UserId) -> None:
-        """Drop all of *user* from RAM, also what is being read."""
-        entry = self._entries.pop(user, None)
-        if entry is not None:
-            self._size_bytes -= entry.counted_bytes
-            if entry.load is not None:
-                entry.load.scope.cancel()
+        """Drop all of *user*, in RAM and on disk, also what is being read."""
+        if self._warm is not None:
+            self._warm.void(user)
+            self._tasks.start_soon(self._warm.distrust, user)
+        entry = self._entries.pop(user)
+        if entry is not None and entry.load is not None:
+            entry.load.scope.cancel()
 
     def fill(self, message: Message, vector: Vector) -> None:
         """Give *message*, which had no vector, its *vector*, wherever it is in RAM."""
-        entry = self._entries.get(message.user)
+        entry = self._entries.find(message.user)
         for copy in entry.copies if entry is not None else []:
-            copy.memory.fill(message.id, vector)
+            copy.change(lambda memory: memory.fill(message.id, vector))
         if entry is not None and entry.load is not None:
             entry.load.filled[message.id] = vector
 
     def forget_all(self) -> None:
-        """Drop everything from RAM: each user's memory is read again at its next use."""
-        for user in list(self._entries):
+        """Drop everything, in RAM and on disk: all is read from the store at its next use."""
+        for user in self._entries.users():
             self.forget(user)
+        if self._warm is not None:
+            self._tasks.start_soon(self._warm.distrust_all)
         log.info("hot_memory.forgotten")
+
+    @property
+    def keepsakes(self) -> list[WarmMemories]:
+        """What keeps words on disk, for erasing them there."""
+        return [self._warm] if self._warm is not None else []
+
+    async def distrust_warm(self, user: UserId) -> None:
+        """Leave no copy of *user*'s on disk: messages are to be stored that :meth:`add` is not
+        told of. Never fails.
+        """
+        if self._warm is not None:
+            await self._warm.distrust(user)
+
+    async def save_all(self) -> None:
+        """Keep copies of what is in RAM, the last used first."""
+        for user, entry in reversed(self._entries.items()):
+            if entry.copy is not None:
+                await self._completion.save(user, entry.copy)
 
     def figures(self) -> HotFigures:
         """Figures for operators."""
-        self._evict_idle()
-        copies = [copy for entry in self._entries.values() for copy in entry.copies]
+        self._entries.evict_idle()
+        copies = [copy for _, entry in self._entries.items() for copy in entry.copies]
         return HotFigures(
             users=len(self._entries),
             messages=sum(len(copy.memory) for copy in copies),
-            size_bytes=self._size_bytes,
+            size_bytes=self._entries.size_bytes,
             loads=self._loads,
             failures=self._failures,
-            evictions=self._evictions,
+            evictions=self._entries.evictions,
+            warm_loads=self._warm_loads,
         )
 
     async def _current(self, user: UserId, version: int | None) -> HotMemory:
         while True:
-            entry = self._use(user)
+            entry = self._entries.use(user)
             copy = entry.copy
             if copy is not None and copy.holds(version):
                 return copy.memory
             if copy is not None:
-                copy.memory.read_to_end = False
+                copy.memory.read_to_end = False  # not whole, until it has caught up
             load = entry.load or self._start(user, entry, version)
             await load.done.wait()
             if load.error is None:
@@ -165,13 +200,10 @@ class HotMemories:
             return entry.copy.memory
 
     def _start(self, user: UserId, entry: HotEntry, version: int | None) -> HotLoad:
-        load = entry.load = HotLoad(HotCopy(self._empty(), version))
+        load = entry.load = HotLoad(HotCopy(self._limits.empty(), version))
         self._loads += 1
         self._tasks.start_soon(self._run, user, entry, load)
         return load
-
-    def _empty(self) -> HotMemory:
-        return HotMemory(max_messages=self._hot_messages, max_bytes=self._hot_bytes // USER_SHARE)
 
     async def _run(self, user: UserId, entry: HotEntry, load: HotLoad) -> None:
         started = time.perf_counter()
@@ -179,7 +211,9 @@ class HotMemories:
         try:
             with load.scope:
                 async with self._loading:
-                    await self._read(user, entry, load.copy.memory)
+                    await self._reader.read(
+                        user, load, entry.copy, lambda: self._reads_on(user, entry)
+                    )
                 load.error = None
         except Exception as error:  # noqa: BLE001 - whoever waits gets it, as from a future
             load.error = error
@@ -195,93 +229,62 @@ class HotMemories:
         entry.load = None
         for message_id, vector in load.filled.items():
             load.copy.memory.fill(message_id, vector)
-        if self._entries.get(user) is not entry:
+        if self._entries.find(user) is not entry:
             load.error = None  # forgotten meanwhile: whoever waits starts afresh
         elif load.error is None:
             entry.copy = load.copy
-            self._fit(entry)
+            self._warm_loads += load.warm
+            self._entries.fit(entry)
+            self._tasks.start_soon(self._complete, user, load.copy)
         else:
             self._failures += 1
-            self._count(entry)
+            self._entries.count(entry)
             if entry.copy is None:
-                del self._entries[user]
+                self._entries.pop(user)
         load.done.set()
 
-    async def _read(self, user: UserId, entry: HotEntry, memory: HotMemory) -> None:
-        limit = min(PAGE_MESSAGES, self._hot_messages)
-        before: str | None = None
-        while not memory.full:
-            page = await self._long_term.newest(user, limit=limit, before=before)
-            await _index(page, memory)
-            if self._entries.get(user) is not entry:
-                return
-            self._fit(entry)
-            before = page.before
-            if before is None:
-                memory.read_to_end = True
-                return
+    def _reads_on(self, user: UserId, entry: HotEntry) -> bool:
+        """Count the page that was read, and say whether it is still wanted."""
+        if self._entries.find(user) is not entry:
+            return False
+        self._entries.fit(entry)
+        return True
 
-    def _use(self, user: UserId) -> HotEntry:
-        self._evict_idle()
-        entry = self._entries.setdefault(user, HotEntry())
-        entry.used_at = self._clock()
-        self._entries.move_to_end(user)
-        return entry
+    async def _complete(self, user: UserId, copy: HotCopy) -> None:
+        def in_use() -> bool:
+            entry = self._entries.find(user)
+            if entry is None or entry.copy is not copy:
+                return False
+            self._entries.fit(entry)
+            return True
 
-    def _fit(self, entry: HotEntry) -> None:
-        """Count *entry*'s bytes anew; the least recently used give way when it is too much."""
-        self._count(entry)
-        for user, other in list(self._entries.items()):
-            if self._size_bytes <= self._hot_bytes:
-                return
-            if other.copy is not None:
-                self._evict(user, other)
+        await self._completion.complete(user, copy, in_use)
 
-    def _evict_idle(self) -> None:
-        latest = self._clock() - IDLE_S
-        for user, entry in list(self._entries.items()):
-            if entry.used_at > latest:
-                return
-            self._evict(user, entry)
-
-    def _evict(self, user: UserId, entry: HotEntry) -> None:
-        """Give back *user*'s copy; one that is being read stays."""
-        if entry.copy is not None:
-            self._evictions += 1
-            log.debug("hot_memory.evicted", messages=len(entry.copy.memory))
-            entry.copy = None
-        if entry.load is None:
-            del self._entries[user]
-        self._count(entry)
-
-    def _count(self, entry: HotEntry) -> None:
-        """Count *entry*'s bytes anew."""
-        here = entry.size_bytes
-        self._size_bytes += here - entry.counted_bytes
-        entry.counted_bytes = here
-
-
-async def _index(page: StoredPage, memory: HotMemory) -> None:
-    """Put *page* into *memory*, letting others run every ``SLICE_S``."""
-    started = time.perf_counter()
-    for message, vector in zip(page.messages, page.vectors, strict=True):
-        memory.add(message, vector, older=True)
-        if time.perf_counter() - started > SLICE_S:
-            await anyio.lowlevel.checkpoint()
-            started = time.perf_counter()
+    def _save_evicted(self, user: UserId, copy: HotCopy) -> None:
+        self._tasks.start_soon(self._completion.save, user, copy)
 
 
 @asynccontextmanager
 async def open_hot_memories(
     long_term: NewestMessages,
+    limits: HotLimits,
     *,
-    hot_messages: int,
-    hot_bytes: int,
+    warm: WarmMemories | None = None,
+    embed: EmbedMarked | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncGenerator[HotMemories, None]:
-    """Hot memories over *long_term*; loads that still run at the end are cancelled."""
+    """Hot memories over *long_term*; *embed* brings the marks of what is read from there.
+
+    At the end, loads that still run are cancelled, and copies of what is in RAM are kept, which
+    takes at most ``SAVING_S``.
+    """
+    reader = HotReader(long_term, warm, hot_messages=limits.messages, empty=limits.empty)
+    completion = Completion(reader, warm, embed)
     async with anyio.create_task_group() as tasks:
-        yield HotMemories(
-            long_term, tasks, hot_messages=hot_messages, hot_bytes=hot_bytes, clock=clock
-        )
-        tasks.cancel_scope.cancel()
+        memories = HotMemories(reader, completion, tasks, limits, warm=warm, clock=clock)
+        try:
+            yield memories
+        finally:
+            tasks.cancel_scope.cancel()
+            with anyio.move_on_after(SAVING_S, shield=True):
+                await memories.save_all()

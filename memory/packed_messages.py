@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from memory.messages import ConversationId, Message, MessageId, Role
 from memory.packed_vectors import extended
+from memory.recalled import Recalled
+from memory.tokens import tokens
 
 Numbers = npt.NDArray[np.int32]
 Flags = npt.NDArray[np.bool_]
@@ -101,6 +103,21 @@ class PackedMessages:
         """The client's id and the text."""
         return _BODY.decode(self._bodies[slot])
 
+    def told(self, slot: int, *, score: float, why: tuple[str, ...]) -> Recalled:
+        """What is in *slot*, as recall returns it."""
+        client_id, text = self.body(slot)
+        return Recalled(
+            id=self.id(slot),
+            text=text,
+            score=score,
+            timestamp=float(self.columns.times[slot]),
+            conversation=self.conversation(slot),
+            role=self.role(slot),
+            why=why,
+            author=self.author(slot),
+            client_id=client_id,
+        )
+
     def role(self, slot: int) -> Role:
         return "assistant" if self.columns.replied[slot] else "user"
 
@@ -115,11 +132,28 @@ class PackedMessages:
         """What is searched for words: the author's name counts, a mere role does not."""
         return spoken(self.body(slot)[1], self.author(slot))
 
+    def named(self, words: Iterable[str]) -> Flags:
+        """By slot, whether *words* name who said it."""
+        asked = set(words)
+        numbers = [n for n, name in enumerate(self.speakers) if not asked.isdisjoint(tokens(name))]
+        speaker = self.columns.speaker[: len(self)]
+        return self._used() & np.isin(speaker, numbers)
+
+    def by_user(self) -> Flags:
+        """By slot, whether the user said it."""
+        columns, slots = self.columns, len(self)
+        return self._used() & ~columns.replied[:slots] & ~columns.authored[:slots]
+
+    def by_assistant(self) -> Flags:
+        """By slot, whether the assistant said it."""
+        return self._used() & self.columns.replied[: len(self)]
+
     def dump(self, slots: Numbers) -> tuple[Columns, list[MessageId], list[bytes]]:
         """Copies of the columns, the ids and the bodies of *slots*."""
         columns = _each(self.columns, lambda column: column[slots])
         order = slots.tolist()
-        return columns, [self.id(slot) for slot in order], [self._bodies[slot] for slot in order]
+        ids = [each for slot in order if (each := self._ids[slot]) is not None]
+        return columns, ids, [self._bodies[slot] for slot in order]
 
     def restore(self, columns: Columns, ids: list[MessageId], bodies: list[bytes]) -> None:
         """Hold what :meth:`dump` gave, from slot 0 on; names are set by :meth:`restore_names`."""
@@ -132,6 +166,9 @@ class PackedMessages:
         self.speakers, self.talks = speakers, talks
         self._speaker_numbers = {name: number for number, name in enumerate(speakers)}
         self._talk_numbers = {name: number for number, name in enumerate(talks)}
+
+    def _used(self) -> Flags:
+        return self.columns.words[: len(self)] > 0
 
     def _speaker(self, name: str) -> int:
         number = self._speaker_numbers.setdefault(name, len(self.speakers))

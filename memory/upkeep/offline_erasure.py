@@ -22,6 +22,8 @@ from memory.upkeep.configured import StorePlace
 from memory.upkeep.ledger import Erasure, SqliteLedger
 from memory.upkeep.schema_guard import check_database
 from memory.upkeep.scrubbing import Scrubber
+from memory.warm import WarmMemories
+from memory.warm_files import WARM
 from memory.upkeep.terminal import Report
 from memory.upkeep.vector_segments import DATABASE
 
@@ -44,6 +46,7 @@ async def erase_user(place: StorePlace, user: UserId, report: Report) -> Erasure
         erasure = ledger.begin(user)
         if (place.data_dir / JOURNAL).exists():
             await anyio.to_thread.run_sync(forget_offline, place.data_dir / JOURNAL, user)
+        await WarmMemories(place.data_dir / WARM, fingerprint="", exclusive=True).forget_user(user)
         async with AsyncExitStack() as stack:
             address, scrubber = place.url, None
             if not place.url:

@@ -28,13 +28,14 @@ from memory.upkeep.manifest import Manifest, fsync_path
 from memory.upkeep.schema_guard import check_database
 from memory.upkeep.store_file import DATABASE
 from memory.upkeep.terminal import Report
+from memory.warm_files import WARM
 
 STORE: Final = "chroma"
 COPYING: Final = "chroma.restoring"
 RESTORED: Final = "chroma.restored"
 """Whole, and from the moment it has this name the store; a rename from its place."""
 REPLACED: Final = "chroma.replaced"
-OF_THE_OLD_STORE: Final = ("journal", "healing.json")
+OF_THE_OLD_STORE: Final = ("journal", "healing.json", WARM)
 """What speaks of the store that is replaced, and would be held against the new one."""
 
 SPARE_BYTES: Final = 64 << 20

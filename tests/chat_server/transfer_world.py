@@ -14,6 +14,7 @@ from chat_server.transfer_import import Counts, Import
 from chat_server.transfer_lines import Lines
 from memory.dual_memory import DualMemory
 from memory.hot import open_hot_memories
+from memory.hot_entries import HotLimits
 from memory.in_process_embedder import InProcessEmbedder
 from memory.in_process_long_term import InProcessLongTermMemory
 from memory.in_process_short_term import InProcessShortTermMemory
@@ -97,7 +98,7 @@ async def transfer_world() -> AsyncIterator[TransferWorld]:
     long_term, embedder = InProcessLongTermMemory(), InProcessEmbedder()
     policy = ShortTermPolicy()
     short_term = InProcessShortTermMemory(policy)
-    async with open_hot_memories(long_term, hot_messages=100, hot_bytes=10_000_000) as hot:
+    async with open_hot_memories(long_term, HotLimits(messages=100, size_bytes=10_000_000)) as hot:
         memory = DualMemory(
             long_term, short_term, embedder, hot, window_messages=policy.window_messages
         )

@@ -11,6 +11,7 @@ import numpy as np
 
 from memory.errors import StoreUnavailable
 from memory.hot import HotMemories, open_hot_memories
+from memory.hot_entries import HotLimits
 from memory.long_term import StoredPage
 from memory.messages import ConversationId, Message, MessageId, UserId, Vector
 
@@ -86,7 +87,7 @@ async def opened(
 ) -> AsyncGenerator[HotMemories, None]:
     with anyio.fail_after(20):
         async with open_hot_memories(
-            store, hot_messages=hot_messages, hot_bytes=hot_bytes, clock=clock or Clock()
+            store, HotLimits(messages=hot_messages, size_bytes=hot_bytes), clock=clock or Clock()
         ) as memories:
             yield memories
 

@@ -13,6 +13,7 @@ from memory.embedding import Embedded
 from memory.embedding_fallback import EmbeddingFallback
 from memory.errors import StoreUnavailable
 from memory.hot import HotMemories, open_hot_memories
+from memory.hot_entries import HotLimits
 from memory.in_process_long_term import InProcessLongTermMemory
 from memory.messages import Message, MessageId, UserId
 from tests.contracts.long_term_world import line, said, vector_of
@@ -58,7 +59,7 @@ async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     monkeypatch.setattr(backfill, "FIRST_PAUSE_S", 0.01)
     monkeypatch.setattr(backfill, "LONGEST_PAUSE_S", 0.02)
     store = InProcessLongTermMemory(dimension=8)
-    async with open_hot_memories(store, hot_messages=500, hot_bytes=10_000_000) as hot:
+    async with open_hot_memories(store, HotLimits(messages=500, size_bytes=10_000_000)) as hot:
         yield World(hot, store)
 
 

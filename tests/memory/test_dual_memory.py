@@ -15,6 +15,7 @@ from memory import dual_memory
 from memory.dual_memory import DualMemory
 from memory.errors import StoreUnavailable
 from memory.hot import open_hot_memories
+from memory.hot_entries import HotLimits
 from memory.in_process_embedder import InProcessEmbedder
 from memory.in_process_long_term import InProcessLongTermMemory
 from memory.messages import ConversationId, Message, MessageId, UserId
@@ -63,7 +64,7 @@ class World:
 async def opened(embedder: InProcessEmbedder | None = None) -> AsyncIterator[World]:
     long_term, embedder = InProcessLongTermMemory(), embedder or InProcessEmbedder()
     short_term = FailingShortTerm(ShortTermPolicy(user_limit=100_000, window_messages=WINDOW))
-    async with open_hot_memories(long_term, hot_messages=500, hot_bytes=10_000_000) as hot:
+    async with open_hot_memories(long_term, HotLimits(messages=500, size_bytes=10_000_000)) as hot:
         memory = DualMemory(long_term, short_term, embedder, hot, window_messages=WINDOW)
         yield World(memory, long_term, short_term)
 

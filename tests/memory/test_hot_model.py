@@ -7,7 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from memory.hot import IDLE_S, HotMemories
+from memory.hot import HotMemories
+from memory.hot_entries import IDLE_S
 from memory.messages import Message, UserId
 from tests.memory.hot_world import ADA, BEN, VECTOR, Clock, Store, held, opened, said
 

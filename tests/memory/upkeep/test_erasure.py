@@ -13,6 +13,7 @@ from memory.dual_memory import DualMemory
 from memory.errors import StoreUnavailable, UserBeingErased
 from memory.hidden_users import GuardedLongTermMemory
 from memory.hot import open_hot_memories
+from memory.hot_entries import HotLimits
 from memory.in_process_embedder import InProcessEmbedder
 from memory.in_process_long_term import InProcessLongTermMemory
 from memory.messages import Message, MessageId, UserId, tombstone
@@ -122,7 +123,7 @@ async def opened(
     guard = GuardedLongTermMemory(inner)
     ledger = SqliteLedger.open(folder)
     async with (
-        open_hot_memories(guard, hot_messages=100, hot_bytes=10_000_000) as hot,
+        open_hot_memories(guard, HotLimits(messages=100, size_bytes=10_000_000)) as hot,
         anyio.create_task_group() as tasks,
     ):
         memory = DualMemory(guard, short_term, InProcessEmbedder(), hot, window_messages=10)
