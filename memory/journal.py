@@ -65,13 +65,13 @@ class Journal:
 
     @classmethod
     def open(cls, folder: Path, *, on_failure: Callable[[], None] = lambda: None) -> Journal:
-        """Read what the last process left in *folder*; blocks. A disk that fails is logged."""
+        """Read what the last process left in *folder*; blocks. A disk that fails is logged, and
+        what could not be read stays for the next process.
+        """
         journal = cls(JournalFiles(folder), on_failure=on_failure)
-        try:
-            records = journal._files.read()
-        except OSError as fault:
-            journal._note_failure(fault)
-            return journal
+        records = journal._files.read()
+        if journal._files.unread:
+            on_failure()
         for left in unsettled(records).values():
             message = left.as_message()
             if message is not None and not journal._replies.keep(message):
@@ -161,6 +161,7 @@ class Journal:
         fault = await self._write_soon()
         if fault is not None:
             raise JournalFailed(one_line(fault)) from fault
+        _check_all_was_read(self._files)
 
     async def _write_soon(self) -> OSError | None:
         """Have everything written now; the fault if that failed."""
@@ -232,3 +233,13 @@ def forget_offline(folder: Path, user: UserId) -> None:
         raise JournalFailed(one_line(fault)) from fault
     finally:
         files.close()
+    _check_all_was_read(files)
+
+
+def _check_all_was_read(files: JournalFiles) -> None:
+    """Raises ``JournalFailed``: what could not be read may be of anybody."""
+    if unread := files.unread:
+        raise JournalFailed(
+            f"{unread[0]} could not be read: what it holds may be of anybody. Mend it and start "
+            "again, or remove it"
+        )

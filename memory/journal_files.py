@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Final
 
 import structlog
 
+from memory.errors import one_line
 from memory.journal_records import SEGMENT_HEADER, Record, scan
 
 log = structlog.get_logger(__name__)
 
 SEGMENT_NAME: Final = "journal-{:08d}.log"
+SEGMENT_NUMBER: Final = re.compile(r"journal-(\d+)\.log")
 UNFINISHED_SUFFIX: Final = ".tmp"
 
 
@@ -21,31 +24,42 @@ class JournalFiles:
 
     Written to is always a segment that this object began: behind a torn end nothing is ever
     appended. After an ``OSError`` the segment is not trusted any more, since what a failed sync
-    left on disk cannot be known: :meth:`replace` begins anew, with all that is to be kept.
+    left on disk cannot be known: :meth:`replace` begins anew, with all that is to be kept. A
+    segment that could not be read stays, for who can.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._file: int | None = None
+        self._unread: set[Path] = set()
         self.size_bytes = 0
         """Of the segment that is written to."""
 
     def read(self) -> list[Record]:
-        """All records, oldest first; damage is logged and passed over.
-
-        Raises:
-            OSError: a segment could not be read.
+        """All records, oldest first; damage is logged and passed over, and so is a segment that
+        cannot be read: :attr:`unread`.
         """
         records: list[Record] = []
         segments = self._segments()
         for segment in segments:
-            found = scan(segment.read_bytes())
+            try:
+                content = segment.read_bytes()
+            except OSError as fault:
+                log.warning("journal.not_read", segment=segment.name, reason=one_line(fault))
+                self._unread.add(segment)
+                continue
+            found = scan(content)
             records.extend(found.records)
             if found.torn and segment == segments[-1]:
                 log.info("journal.end_torn", bytes=found.damaged_bytes)
             elif found.damaged_bytes:
                 log.error("journal.damaged", segment=segment.name, bytes=found.damaged_bytes)
         return records
+
+    @property
+    def unread(self) -> list[Path]:
+        """Segments that could not be read and are there still: the next process tries again."""
+        return sorted(path for path in self._unread if path.exists())
 
     def append(self, data: bytes, *, sync: bool) -> None:
         """Write *data* behind what stands; with *sync* it is on disk when this returns.
@@ -67,7 +81,8 @@ class JournalFiles:
             raise
 
     def replace(self, data: bytes) -> None:
-        """Make *data* all that the journal holds: no byte of what stood before is left in it.
+        """Make *data* all that the journal holds: no byte of what stood before is left in it, but
+        for what is :attr:`unread`.
 
         At every moment, a reader finds the old segments or the new one or both. Without *data*
         nothing is left.
@@ -75,7 +90,8 @@ class JournalFiles:
         Raises:
             OSError: it is not known whether the old segments are gone; *data* may stand.
         """
-        old = [*self._segments(), *self._folder.glob(f"*{UNFINISHED_SUFFIX}")]
+        old = [path for path in self._segments() if path not in self._unread]
+        old += self._folder.glob(f"*{UNFINISHED_SUFFIX}")
         try:
             self.close()
             if data:
@@ -104,9 +120,9 @@ class JournalFiles:
         return sorted(self._folder.glob("journal-*.log"))
 
     def _next(self) -> Path:
-        segments = self._segments()
-        number = int(segments[-1].stem.partition("-")[2]) + 1 if segments else 1
-        return self._folder / SEGMENT_NAME.format(number)
+        found = (SEGMENT_NUMBER.fullmatch(path.name) for path in self._segments())
+        last = max((int(it[1]) for it in found if it), default=0)
+        return self._folder / SEGMENT_NAME.format(last + 1)
 
     def _begin(self, path: Path, data: bytes) -> int:
         if not self._folder.exists():

@@ -14,6 +14,8 @@ from structlog.testing import capture_logs
 from memory import journal as journal_module
 from memory.errors import JournalFailed
 from memory.journal import Journal, forget_offline
+from memory.journal_files import JournalFiles
+from memory.journal_records import ReplyEnded, frame
 from memory.messages import MessageId, UserId
 from tests.memory.test_journal_records import began, ended
 from tests.memory.test_open_replies import Spoken
@@ -242,5 +244,35 @@ async def test_a_folder_that_cannot_be_read_is_told_and_stops_nothing(
     with capture_logs() as logs:
         journal = Journal.open(tmp_path, on_failure=lambda: failures.append(1))
     assert failures
-    assert "journal.failed" in [entry["event"] for entry in logs]
+    assert "journal.not_read" in [entry["event"] for entry in logs]
     assert journal.kept == ()
+
+
+async def test_what_cannot_be_read_at_a_start_is_found_at_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in (("r1", "The first."), ("r2", "The second.")):
+        JournalFiles(tmp_path).append(frame(ReplyEnded(ended(name, text))), sync=True)
+    sick = tmp_path / "journal-00000001.log"
+    read_bytes = Path.read_bytes
+
+    def reading(path: Path) -> bytes:
+        if path == sick:
+            raise OSError(errno.EIO, "planted")
+        return read_bytes(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", reading)
+        journal = Journal.open(tmp_path)
+        assert [message.id for message in journal.kept] == ["r2"], "one does not cost the others"
+        async with running(journal):
+            assert await journal.keep(ended("r3", "The third."))
+            with pytest.raises(JournalFailed, match="could not be read"):
+                await journal.forget_user(UserId("cy"))
+        with pytest.raises(JournalFailed, match="could not be read"):
+            forget_offline(tmp_path, UserId("cy"))
+    assert set(left_in(tmp_path)) == {"r1", "r2", "r3"}
+    async with running(journal := Journal.open(tmp_path)):
+        await journal.forget_user(UserId("cy"))
+    assert not sick.exists()
+    assert set(left_in(tmp_path)) == {"r1", "r2", "r3"}

@@ -138,3 +138,16 @@ def test_cut_anywhere_all_records_before_are_there(
     length = data.draw(st.integers(0, ends[-1]))
     os.truncate(segment, length)
     assert names(folder) == [f"r{n}" for n, end in enumerate(ends) if end <= length]
+
+
+def test_a_copy_that_somebody_put_beside_the_segments_is_read_and_stops_nothing(
+    tmp_path: Path,
+) -> None:
+    files = JournalFiles(tmp_path)
+    files.append(settled("a"), sync=True)
+    (tmp_path / "journal-00000001.log").rename(tmp_path / "journal-old.log")
+    files.replace(settled("b"))
+    assert names(tmp_path) == ["b"], "and is gone as all that stood before"
+    files.append(settled("c"), sync=True)
+    assert names(tmp_path) == ["b", "c"]
+    files.close()
