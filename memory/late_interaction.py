@@ -5,15 +5,18 @@ Khattab and Zaharia, ColBERT, 2020, over the signs of the token vectors only.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from memory.lexical import Links, Slots
 from memory.token_marks import PieceBits, PieceIds, TokenMarks
 
 Floats = npt.NDArray[np.float32]
-Slots = npt.NDArray[np.int32]
+
+CANDIDATES: Final = 100
+"""So many of the best, and their neighbours, are looked at piece by piece."""
 
 
 class SlotMarks(NamedTuple):
@@ -28,6 +31,39 @@ class SlotMarks(NamedTuple):
     bits: PieceBits
     starts: Slots
     counts: Slots
+
+
+def late_interaction(
+    asked: TokenMarks,
+    marks: SlotMarks,
+    links: Links,
+    total: Floats,
+    apart: npt.NDArray[np.bool_],
+) -> tuple[Floats, Floats]:
+    """Late interaction of the best by *total*, alone and with those around them, as shares of
+    the best one above the median; 0 for all others.
+    """
+    alone, together = np.zeros_like(total), np.zeros_like(total)
+    if not len(total):
+        return alone, together
+    found = min(CANDIDATES, len(total))
+    candidates = np.argpartition(-total, found - 1)[:found]
+    before, after = links.previous[candidates], links.following[candidates]
+    views = (candidates, before, after, links.previous[before], links.following[after])
+    slots = np.unique(np.concatenate(views)).astype(np.int32)
+    slots = slots[slots < len(total)]
+    weights = piece_weights(asked, marks)
+    matches = best_matches(asked, marks, slots)
+    # One row more: of a neighbour that is not there.
+    matches = np.vstack((matches, np.full((1, matches.shape[1]), -1, np.float32)))
+    places = np.full(len(total) + 1, len(slots), np.int32)
+    places[slots] = np.arange(len(slots), dtype=np.int32)
+    around = np.max([matches[places[view]] for view in views], axis=0)
+    counted = apart[candidates]
+    own = np.einsum("ij,j->i", matches[places[candidates]], weights)
+    alone[candidates] = _above_median(own, counted)
+    together[candidates] = _above_median(np.einsum("ij,j->i", around, weights), counted)
+    return alone, together
 
 
 def piece_weights(question: TokenMarks, marks: SlotMarks) -> Floats:
@@ -70,3 +106,11 @@ def _cosines(words: int) -> Floats:
     """The cosine that each number of differing bits stands for."""
     width = 64 * words
     return np.sin(np.pi / 2 * (1 - 2 * np.arange(width + 1) / width)).astype(np.float32)
+
+
+def _above_median(values: Floats, counted: npt.NDArray[np.bool_]) -> Floats:
+    """0 for the median of those *counted*, 1 for the best of them and what is better."""
+    among = values[counted] if counted.any() else values
+    middle = float(np.median(among))
+    shares: Floats = np.clip((values - middle) / (float(among.max()) - middle + 1e-6), 0, 1)
+    return shares

@@ -11,17 +11,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from memory.bm25 import LexicalScores, Scores, bm25
+from memory.concepts import is_concept
 from memory.messages import ConversationId
 from memory.tokens import FUNCTION_WORDS
 
-Scores = npt.NDArray[np.float32]
-"""One number for each slot: float32, (capacity,)."""
 Slots = npt.NDArray[np.int32]
 
-K1 = 1.2
-B = 0.75
-"""BM25's saturation and length normalisation, at their usual values (Robertson and Zaragoza,
-The Probabilistic Relevance Framework, 2009)."""
 FUNCTION_WORD_WEIGHT = 0.25
 
 _NONE = -1
@@ -31,30 +27,6 @@ _TERM_BYTES = 200
 _OCCURRENCE_BYTES = 5
 """An entry of a posting, with what arrays allot ahead."""
 _SLOT_BYTES = 16
-
-
-class LexicalScores(NamedTuple):
-    """BM25 of a query in four views: each message by itself (``turn``), with the message before
-    it in its conversation (``pair``), with two before and two after (``window``), and its whole
-    ``conversation``. ``weight`` is the sum of the query's term weights: a document of average
-    length that has each term once scores about that much.
-    """
-
-    turn: Scores
-    pair: Scores
-    window: Scores
-    conversation: Scores
-    weight: float
-
-    def first(self, slots: int) -> LexicalScores:
-        """The scores of the first *slots* slots."""
-        return LexicalScores(
-            turn=self.turn[:slots],
-            pair=self.pair[:slots],
-            window=self.window[:slots],
-            conversation=self.conversation[:slots],
-            weight=self.weight,
-        )
 
 
 class LexicalState(NamedTuple):
@@ -73,6 +45,17 @@ class LexicalState(NamedTuple):
     previous: Slots
     following: Slots
     numbers: Slots
+
+
+class Links(NamedTuple):
+    """int32, (capacity + 1,): the slots of the message ``previous`` and ``following`` in its
+    conversation, which has the number ``talk``. Where there is none, the slot is the last one,
+    -1, which never holds a message.
+    """
+
+    previous: Slots
+    following: Slots
+    talk: Slots
 
 
 class _Chain(NamedTuple):
@@ -118,7 +101,10 @@ class LexicalIndex:
     def add(
         self, slot: int, words: Sequence[str], conversation: ConversationId, *, older: bool = False
     ) -> None:
-        """Put a message into the free *slot*: the newest of its conversation, or the oldest."""
+        """Put a message into the free *slot*: the newest of its conversation, or the oldest.
+
+        Terms of concepts may stand among its *words*; they do not make it longer.
+        """
         if slot >= self.capacity:
             self._grow(slot + 1)
         for word in words:
@@ -127,7 +113,7 @@ class LexicalIndex:
                 posting = self._postings[sys.intern(word)] = array("i")
                 self._term_bytes += _TERM_BYTES + sys.getsizeof(word)
             posting.append(slot)
-        self._lengths[slot] = len(words)
+        self._lengths[slot] = sum(not is_concept(word) for word in words)
         self._occurrences += len(words)
         self._count += 1
         self._link(slot, conversation, older=older)
@@ -145,6 +131,19 @@ class LexicalIndex:
         self._count -= 1
         self._unlink(slot, conversation)
 
+    @property
+    def links(self) -> Links:
+        """What was said before and after each message, and in which conversation."""
+        return Links(self._previous, self._following, self._numbers)
+
+    def having(self, term: str) -> npt.NDArray[np.bool_]:
+        """bool, (capacity,): the slots that have *term*."""
+        found = np.zeros(self.capacity, np.bool_)
+        posting = self._postings.get(term)
+        if posting is not None:
+            found[np.frombuffer(posting, np.int32)] = True
+        return found
+
     def scores(self, words: Sequence[str]) -> LexicalScores:
         """BM25 of the query *words* for every slot, in all views; 0 for a free slot."""
         counts, weights, weight = self._query(words)
@@ -160,11 +159,11 @@ class LexicalIndex:
         for row, count in zip(talk_counts, counts, strict=True):
             row[:] = np.bincount(numbers, count, len(talk_lengths))
         used = lengths > 0
-        talks = _bm25(talk_counts, talk_lengths, weights, talk_lengths > 0)
+        talks = bm25(talk_counts, talk_lengths, weights, talk_lengths > 0)
         return LexicalScores(
-            turn=_bm25(counts, lengths, weights, used)[:-1],
-            pair=_bm25(pair_counts, pair_lengths, weights, used)[:-1],
-            window=_bm25(window_counts, window_lengths, weights, used)[:-1],
+            turn=bm25(counts, lengths, weights, used)[:-1],
+            pair=bm25(pair_counts, pair_lengths, weights, used)[:-1],
+            window=bm25(window_counts, window_lengths, weights, used)[:-1],
             conversation=talks[numbers[:-1]],
             weight=weight,
         )
@@ -278,16 +277,3 @@ class LexicalIndex:
         self._numbers = np.concatenate((self._numbers, np.zeros(added, np.int32)))
         self._previous = np.concatenate((self._previous, nowhere))
         self._following = np.concatenate((self._following, nowhere))
-
-
-def _bm25(counts: Scores, lengths: Scores, weights: Scores, used: npt.NDArray[np.bool_]) -> Scores:
-    """BM25 of documents of which *counts*, (terms, documents), says how often they have a term."""
-    documents = int(np.count_nonzero(used))
-    if not documents or not len(counts):
-        return np.zeros(counts.shape[1], np.float32)
-    average = float(lengths[used].sum()) / documents
-    saturation = (K1 * (1 - B) + (K1 * B / average) * lengths).astype(np.float32)
-    parts = counts / (counts + saturation)
-    # Not `@`, which wakes OpenBLAS's threads (decision 0004).
-    scores: Scores = np.einsum("i,ij->j", weights * np.float32(K1 + 1), parts)
-    return scores

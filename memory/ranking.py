@@ -1,6 +1,6 @@
-"""Which memories answer a question: a linear fusion of words, meaning, speaker and place.
+"""Which memories answer a question: words, meaning, concepts, late interaction, place, speaker.
 
-The weights are round and set by hand. ``docs/decisions/0004-plain-recall.md`` has the figures.
+The weights are round; ``docs/decisions/0012-ranking.md`` has the figures and what they are from.
 """
 
 from __future__ import annotations
@@ -10,31 +10,62 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from memory.lexical import LexicalScores, Scores
+from memory.bm25 import LexicalScores, Scores
+from memory.late_interaction import SlotMarks, late_interaction
+from memory.lexical import Links, Slots
+from memory.question import Question
 
-PAIR = 2.0
+PAIR = 1.5
 """BM25 over the message with its predecessor."""
-WINDOW = 0.5
+WINDOW = 1.5
 """BM25 over the message with two before and two after."""
-CONVERSATION = 1.0
+CONVERSATION = 1.5
 """BM25 over the whole conversation."""
+CONCEPT_PAIR = 1.5
+"""BM25 of the question's concepts over the message with its predecessor."""
+CONCEPT_WINDOW = 1.0
+"""The same with two before and two after."""
 MEANING = 2.5
 """Cosine, as a share of the best one."""
-SPEAKER = 2.0
+MEANT_CONVERSATION = 1.5
+"""The mean of the conversation's three best cosines."""
+PIECES = 1.0
+"""Late interaction with the message."""
+PIECES_AROUND = 1.5
+"""Late interaction with the message, two before and two after."""
+SPEAKER = 3.0
 """The question names who said it."""
+ROLE = 2.0
+"""The user said it; where the question is after the assistant's words, the assistant."""
 LENGTH = 2.0
 """Long messages hold more facts than short ones."""
-QUESTION = -0.5
+QUESTION = -1.0
 """Questions hold fewer than answers."""
-PRODUCT = 2.0
-"""Words around it and meaning at the same time."""
+NUMBER = 1.0
+"""It has a figure, and the question asks for one."""
+CODE = 2.5
+"""It has code, and the question asks for some."""
+TIME = 1.0
+"""It was said at a time that the question names."""
+RECENCY = 1.0
+"""The newest, where the question asks how something is now."""
 
 LONG_WORDS = 100
 """From here on, a message gains nothing from being longer."""
 LEAST_BEST_COSINE = 0.3
 """When even the best cosine is below this, none of them says much."""
-SCORE_SCALE = 4.0
-"""A total of this much becomes a score of 0.63."""
+LEAST_CONCEPT_WEIGHT = 3.0
+"""A single common concept does not make a match."""
+FOREIGN_SHARE, SHARED_SHARE = 0.2, 0.6
+"""Between these shares of the question's words in the best message, trust goes from concepts to
+words: a question in the memories' own words is decided by these, a paraphrase is not."""
+ECHO = 0.998
+"""A message this near is the question itself, which may be stored already: neither it nor what
+stands around it says how well the memories can answer."""
+RUNNERS_UP = 6
+"""The score of an item goes by how far it is above the one in this place."""
+RELEVANT = 0.11
+"""Items below this score are not put into a prompt."""
 LEAST_SHARE = 0.1
 """A signal that brought less than this part of the total is not named."""
 
@@ -42,62 +73,193 @@ LEAST_SHARE = 0.1
 class Traits(NamedTuple):
     """What is known of each message before any question, one entry per slot.
 
-    ``words``: how many it has. ``asks``: it is a question. ``speaker``: a number per name.
+    ``words``: how many it has. ``asks``: it is a question. ``named``: its speaker's name is in the
+    question. ``by_user``, ``by_assistant``: who said it, where it has no named author. ``figure``,
+    ``code``: it has some. ``times``: when, in seconds since the epoch.
     """
 
     words: Scores
     asks: npt.NDArray[np.bool_]
-    speaker: npt.NDArray[np.int32]
+    named: npt.NDArray[np.bool_]
+    by_user: npt.NDArray[np.bool_]
+    by_assistant: npt.NDArray[np.bool_]
+    figure: npt.NDArray[np.bool_]
+    code: npt.NDArray[np.bool_]
+    times: npt.NDArray[np.float64]
+
+
+class Evidence(NamedTuple):
+    """All that speaks for the slots. ``cosine`` and ``marks`` are ``None`` when the question has
+    no vector. ``links`` has one entry more than there are slots, or several.
+    """
+
+    words: LexicalScores
+    concepts: LexicalScores
+    cosine: Scores | None
+    marks: SlotMarks | None
+    links: Links
+    traits: Traits
 
 
 class Ranking(NamedTuple):
-    """``total`` orders the slots; the others are the parts of it that the question brought."""
+    """``total`` orders the slots; the next six are the parts of it that the question brought.
+
+    ``sixth``: the total of the sixth best. ``asked``: how many words the question has.
+    """
 
     total: Scores
     words: Scores
     meaning: Scores
-    speaker: Scores
     neighbour: Scores
+    time: Scores
+    speaker: Scores
+    recency: Scores
+    sixth: float
+    asked: int
 
     def score(self, slot: int) -> float:
-        """The total squeezed into 0..1; keeps the order."""
-        return float(-np.expm1(-max(float(self.total[slot]), 0.0) / SCORE_SCALE))
+        """The chance that *slot* is among what answers the question, 0..1; keeps the order.
+
+        A logistic function of how far it is above the sixth best, how good that one is (where
+        many fit as well, none is meant), and how much the question says. With fewer than six
+        messages nothing is known of how well others fit, and the score is high.
+        """
+        margin = float(self.total[slot]) - self.sixth
+        odds = 0.75 * margin - 0.45 * self.sixth + float(np.log1p(self.asked)) - 2.0
+        return float(1 / (1 + np.exp(-odds)))
 
     def why(self, slot: int) -> tuple[str, ...]:
         """The signals that brought *slot* up, strongest first."""
-        names = ("words", "meaning", "speaker", "neighbour")
+        names = ("words", "meaning", "neighbour", "time", "speaker", "recency")
         parts = {name: float(getattr(self, name)[slot]) for name in names}
         least = LEAST_SHARE * sum(parts.values())
         named = [name for name in names if parts[name] > 0 and parts[name] >= least]
         return tuple(sorted(named, key=lambda name: -parts[name]))
 
 
-def rank(
-    lexical: LexicalScores, cosine: Scores | None, traits: Traits, *, named: list[int]
-) -> Ranking:
-    """Weigh all slots for one question.
+def rank(question: Question, evidence: Evidence) -> Ranking:
+    """Weigh all slots for one question: everything is boosted, nothing is left out.
 
-    *cosine* is ``None`` when the question has no vector; *named* are the numbers of the speakers
-    whose names the question holds. Speakers are boosted, nothing is left out.
-
-    BM25 is divided by the weight of all of the question's words, also those that occur nowhere:
-    a question that shares only a few words with the memories is decided by meaning.
+    BM25 is divided by the weight of all of the question's words, also those that occur nowhere.
     """
-    weight = lexical.weight or 1.0
-    pair, window = lexical.pair / weight, lexical.window / weight
-    alone = np.minimum(lexical.turn / weight, pair)
-    near = _share_of_best(cosine) if cosine is not None else np.zeros_like(pair)
-    words = PAIR * alone
-    around = PAIR * (pair - alone) + WINDOW * window
-    neighbour = around + CONVERSATION * (lexical.conversation / weight)
-    meaning = MEANING * near + PRODUCT * window * near
-    speaker = np.float32(SPEAKER) * np.isin(traits.speaker, named)
-    length = LENGTH * np.minimum(np.log1p(traits.words) / np.log1p(LONG_WORDS), 1)
-    total = words + neighbour + meaning + speaker + length + QUESTION * traits.asks
-    parts = (total, words, meaning, speaker, neighbour)
-    return Ranking(*(part.astype(np.float32, copy=False) for part in parts))
+    slots = len(evidence.traits.words)
+    links = _inner(evidence.links, slots)
+    cosine = evidence.cosine if evidence.cosine is not None else np.zeros(slots, np.float32)
+    apart = _apart(cosine, links)
+    words, around = _lexical(evidence, apart)
+    best = np.float32(max(float(cosine[apart].max(initial=0.0)), LEAST_BEST_COSINE))
+    near: Scores = np.clip(cosine / best, 0, 1).astype(np.float32)
+    meaning = MEANING * near
+    neighbour = around + MEANT_CONVERSATION * _three_best(near, links.talk)
+    time, speaker, recency = _asked_for(question, evidence.traits)
+    total = words + meaning + neighbour + time + speaker + recency + _fitting(question, evidence)
+    if question.marks is not None and evidence.marks is not None and len(question.marks.ids):
+        alone, together = late_interaction(question.marks, evidence.marks, links, total, apart)
+        meaning = meaning + PIECES * alone
+        neighbour = neighbour + PIECES_AROUND * together
+        total = total + PIECES * alone + PIECES_AROUND * together
+    return Ranking(
+        total=total.astype(np.float32, copy=False),
+        words=words,
+        meaning=meaning,
+        neighbour=neighbour,
+        time=time,
+        speaker=speaker,
+        recency=recency,
+        sixth=_place(total[apart & (evidence.traits.words > 0)], RUNNERS_UP),
+        asked=len(question.words),
+    )
 
 
-def _share_of_best(cosine: Scores) -> Scores:
-    best = max(float(cosine.max(initial=0.0)), LEAST_BEST_COSINE)
-    return (np.maximum(cosine, 0) / best).astype(np.float32)
+def _apart(cosine: Scores, links: Links) -> npt.NDArray[np.bool_]:
+    """The slots that are neither the question itself nor within two of it."""
+    apart = np.ones(len(cosine) + 1, np.bool_)
+    echoes = np.flatnonzero(cosine > ECHO)
+    if len(echoes):
+        before, after = links.previous[echoes], links.following[echoes]
+        for touched in (echoes, before, after, links.previous[before], links.following[after]):
+            apart[touched] = False
+    return apart[:-1]
+
+
+def _place(totals: Scores, place: int) -> float:
+    """The *place*-th largest, at least 0; 0 where there are fewer."""
+    if len(totals) < place:
+        return 0.0
+    return max(float(np.partition(totals, -place)[-place]), 0.0)
+
+
+def _lexical(evidence: Evidence, apart: npt.NDArray[np.bool_]) -> tuple[Scores, Scores]:
+    """What words and concepts of the message itself bring, and what those around it do."""
+    said, meant = evidence.words, evidence.concepts
+    weight = said.weight or 1.0
+    pair = said.pair / weight
+    alone = np.minimum(said.turn / weight, pair)
+    best = float(pair[apart].max(initial=0.0))
+    trust = min(max((best - FOREIGN_SHARE) / (SHARED_SHARE - FOREIGN_SHARE), 0.0), 1.0)
+    around = PAIR * (pair - alone) + WINDOW / weight * said.window
+    around = around + CONVERSATION / weight * said.conversation
+    concept_weight = max(meant.weight, LEAST_CONCEPT_WEIGHT)
+    concept = np.minimum(meant.turn, meant.pair) / concept_weight
+    beside = meant.pair / concept_weight - concept
+    concepts_around = CONCEPT_PAIR * beside + CONCEPT_WINDOW / concept_weight * meant.window
+    return (
+        (0.5 + trust) * PAIR * alone + (1 - trust) * CONCEPT_PAIR * concept,
+        (0.5 + trust) * around + (1 - trust) * concepts_around,
+    )
+
+
+def _asked_for(question: Question, traits: Traits) -> tuple[Scores, Scores, Scores]:
+    """What the time, the speaker and the age of each message bring."""
+    zeros = np.zeros(len(traits.words), np.float32)
+    time, recency = zeros, zeros
+    for span in question.times:
+        inside = (traits.times >= span.start) & (traits.times < span.end)
+        time = np.maximum(time, np.float32(TIME) * inside)
+    if question.asks_now and len(zeros) > 1:
+        order = np.argsort(np.where(traits.words > 0, traits.times, -np.inf), kind="stable")
+        recency = zeros.copy()
+        recency[order] = np.linspace(0, RECENCY, len(zeros), dtype=np.float32)
+    said_by = traits.by_assistant if question.asks_reply else traits.by_user
+    speaker = np.float32(SPEAKER) * traits.named + np.float32(ROLE) * said_by
+    return time, speaker.astype(np.float32), recency
+
+
+def _fitting(question: Question, evidence: Evidence) -> Scores:
+    """What the kind of each message brings."""
+    traits = evidence.traits
+    length = np.minimum(np.log1p(traits.words) / np.log1p(LONG_WORDS), 1)
+    fitting = LENGTH * length + QUESTION * traits.asks
+    if question.asks_number:
+        fitting = fitting + NUMBER * traits.figure
+    if question.asks_code:
+        fitting = fitting + CODE * traits.code
+    fitted: Scores = fitting.astype(np.float32)
+    return fitted
+
+
+def _three_best(near: Scores, talk: Slots) -> Scores:
+    """The mean of the three best of each slot's conversation."""
+    talk = talk[: len(near)]
+    order = np.lexsort((-near, talk))
+    starts = np.flatnonzero(np.diff(talk[order], prepend=-1))
+    sizes = np.diff(starts, append=len(order))
+    counted = np.minimum(sizes, 3)
+    sums = np.zeros(len(starts), np.float32)
+    for place in range(3):
+        has = sizes > place
+        sums[has] += near[order[starts[has] + place]]
+    best = np.empty_like(near)
+    best[order] = np.repeat(sums / counted, sizes)
+    return best
+
+
+def _inner(links: Links, slots: int) -> Links:
+    """*links* of the first *slots*, and of one behind them, which is nowhere."""
+    if len(links.previous) < slots:
+        raise AssertionError("there are more slots than links")
+    previous, following = links.previous[: slots + 1].copy(), links.following[: slots + 1].copy()
+    for link in (previous, following):
+        link[link < 0] = slots
+        link[slots] = slots
+    return Links(previous, following, links.talk[:slots])

@@ -7,7 +7,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.lexical import FUNCTION_WORD_WEIGHT, K1, B, LexicalIndex
+from memory.bm25 import K1, B
+from memory.lexical import FUNCTION_WORD_WEIGHT, LexicalIndex
 from memory.messages import ConversationId
 from memory.tokens import FUNCTION_WORDS
 
