@@ -81,16 +81,16 @@ class Tandem:
     name = "tandem"
 
     def __init__(self, memory: ChromaLongTermMemory, pid: int) -> None:
-        self._memory = memory
+        self.long_term = memory
         self.pid = pid
 
     async def append(self, message: Message, vector: Vector) -> None:
-        await self._memory.append(message, vector)
+        await self.long_term.append(message, vector)
 
     async def append_many(self, pairs: list[tuple[Message, Vector]]) -> None:
         """All of one user, as an import does it."""
         messages, vectors = zip(*pairs, strict=True)
-        for outcome in await self._memory.append_many(messages, np.stack(vectors)):
+        for outcome in await self.long_term.append_many(messages, np.stack(vectors)):
             if isinstance(outcome, StoreError):
                 raise outcome
 
