@@ -19,8 +19,9 @@ from typing import Final
 
 from memory.errors import UpkeepRefused
 from memory.upkeep import manifest
-from memory.upkeep.manifest import Manifest, describe, file_facts, fsync_path
+from memory.upkeep.manifest import Manifest, describe, file_facts
 from memory.upkeep.store_file import DATABASE, StoreFile
+from memory.upkeep.synced_files import sync
 from memory.upkeep.terminal import Report
 
 PAGES_PER_STEP: Final = 2_048
@@ -50,9 +51,9 @@ def back_up(data_dir: Path, to: Path, report: Report) -> Manifest:
         with _partial(to) as partial:
             found = _copy(source, partial, report)
             manifest.write(partial, found)
-            fsync_path(partial)
+            sync(partial)
             partial.rename(to)
-            fsync_path(to.parent)
+            sync(to.parent)
     except OSError as error:
         raise UpkeepRefused(f"the backup {to} cannot be written: {error.strerror}") from error
     return found
@@ -124,7 +125,7 @@ def _copy(source: Path, folder: Path, report: Report) -> Manifest:
             PAGES_PER_STEP,
             lambda remaining, total: report("copying", COPIED * (1 - remaining / max(1, total))),
         )
-    fsync_path(target)
+    sync(target)
     report("checking the copy", COPIED)
     with StoreFile.opened(target, still=True) as copy:
         if faults := copy.faults(thorough=False):

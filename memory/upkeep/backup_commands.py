@@ -13,7 +13,7 @@ from memory.messages import MessageId
 from memory.upkeep import manifest
 from memory.upkeep.backup import back_up, back_up_into, database_of
 from memory.upkeep.comparison import Gone, compare
-from memory.upkeep.configured import configured
+from memory.upkeep.configured import DataDir, configured
 from memory.upkeep.layouts import setting_of
 from memory.upkeep.ledger import FILE, SqliteLedger
 from memory.upkeep.manifest import Manifest
@@ -25,15 +25,6 @@ INSTEAD: Final = (
     "use that server's own means, or `python -m chat_server export` for one user's messages"
 )
 
-DataDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--data-dir",
-        metavar="FOLDER",
-        help="The server's data folder; by default the configured one.",
-        show_default=False,
-    ),
-]
 Backup = Annotated[Path, typer.Argument(metavar="DIR", help="The backup's folder.")]
 
 

@@ -10,14 +10,26 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+import typer
 
 from memory.errors import UpkeepRefused
 
 DEFAULT_FOLDER: Final = Path("data")
 DEFAULT_PREFIX: Final = "user_"
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        metavar="FOLDER",
+        help="The server's data folder; by default the configured one.",
+        show_default=False,
+    ),
+]
+"""The option that all commands have."""
 
 
 class StorePlace(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import anyio
@@ -11,7 +10,7 @@ import typer
 from memory.data_folder import hold
 from memory.errors import UpkeepRefused
 from memory.messages import UserId
-from memory.upkeep.configured import configured
+from memory.upkeep.configured import DataDir, configured
 from memory.upkeep.offline_erasure import erase_user
 from memory.upkeep.restore import finish_restore
 from memory.upkeep.terminal import told
@@ -25,15 +24,7 @@ def erase_command(
             metavar="USER", help="The same id once more, instead of a question.", show_default=False
         ),
     ] = None,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(
-            "--data-dir",
-            metavar="FOLDER",
-            help="The server's data folder; by default the configured one.",
-            show_default=False,
-        ),
-    ] = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Erase all that a user ever said and was told; the server must be stopped.
 

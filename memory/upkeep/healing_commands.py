@@ -14,7 +14,7 @@ from memory.errors import MemoryFault, UpkeepRefused
 from memory.model_files import NAME
 from memory.onnx_embedder import OnnxEmbedder
 from memory.torch_embedder import TorchEmbedder
-from memory.upkeep.configured import configured
+from memory.upkeep.configured import DataDir, configured
 from memory.upkeep.embedding_change import EmbeddingFacts, is_of_another
 from memory.upkeep.full_check import Checked, check_store
 from memory.upkeep.inspection import Inspection, Inspector
@@ -28,16 +28,6 @@ INSTEAD: Final = "that server looks after them itself"
 START_S: Final = 60.0
 LOOK_EVERY_S: Final = 0.1
 THREADS: Final = 2
-
-DataDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--data-dir",
-        metavar="FOLDER",
-        help="The server's data folder; by default the configured one.",
-        show_default=False,
-    ),
-]
 
 
 def check_command(data_dir: DataDir = None) -> None:

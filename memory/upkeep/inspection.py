@@ -21,8 +21,9 @@ import structlog
 from memory.errors import UpkeepRefused
 from memory.upkeep.embedding_change import EmbeddingFacts, adopt, is_of_another
 from memory.upkeep.index_check import index_fault
-from memory.upkeep.rebuilds import Rebuild, Rebuilds, sync_folder
+from memory.upkeep.rebuilds import Rebuild, Rebuilds
 from memory.upkeep.schema_guard import QUICK_CHECK_S, check_database
+from memory.upkeep.synced_files import sync
 from memory.upkeep.vector_scrubbing import remove_orphans
 from memory.upkeep.vector_segments import (
     DATABASE,
@@ -162,7 +163,7 @@ def remove_index(chroma: Path, segment: VectorSegment) -> None:
     folder = chroma / segment.id
     if folder.exists():
         shutil.rmtree(folder)
-        sync_folder(chroma)
+        sync(chroma)
 
 
 def _stamp(folder: Path) -> Stamp:

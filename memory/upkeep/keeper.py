@@ -31,9 +31,10 @@ from memory.upkeep.embedding_change import EmbeddingFacts
 from memory.upkeep.healing import REST_SHARE, Healing, HealingTools
 from memory.upkeep.inspection import Inspection, Inspector
 from memory.upkeep.probing import Probe
-from memory.upkeep.rebuilds import Rebuilds, write_synced
+from memory.upkeep.rebuilds import Rebuilds
 from memory.upkeep.schema_guard import QUICK_CHECK_S
 from memory.upkeep.suspicions import Suspicions, Verdict
+from memory.upkeep.synced_files import write_synced
 from memory.upkeep.vector_segments import DATABASE
 
 log = structlog.get_logger(__name__)

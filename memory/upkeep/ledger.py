@@ -20,7 +20,7 @@ import msgspec
 
 from memory.errors import UpkeepRefused
 from memory.messages import MessageId, UserId
-from memory.upkeep.rebuilds import write_synced
+from memory.upkeep.synced_files import write_synced
 
 FILE: Final = "control.sqlite"
 KEY_FILE: Final = "erasure-key"

@@ -177,12 +177,3 @@ def file_facts(path: Path) -> FileFacts:
             digest.update(chunk)
             size += len(chunk)
     return FileFacts(size, digest.hexdigest())
-
-
-def fsync_path(path: Path) -> None:
-    """See that what was written to *path*, a file or a folder, stays."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -19,14 +19,15 @@ from memory.data_folder import hold
 from memory.errors import MemoryFault, UpkeepRefused
 from memory.placement import Placement, make_placement
 from memory.upkeep.backup import database_of
-from memory.upkeep.configured import StorePlace, configured
+from memory.upkeep.configured import DataDir, StorePlace, configured
 from memory.upkeep.inspection import Inspection, Inspector
 from memory.upkeep.keeper import IN_USE, this_boot
 from memory.upkeep.layouts import setting_of
 from memory.upkeep.migration import Migrated, Migration, at_ease
 from memory.upkeep.migration_store import MigrationStore
-from memory.upkeep.rebuilds import Rebuilds, write_synced
+from memory.upkeep.rebuilds import Rebuilds
 from memory.upkeep.restore import finish_restore
+from memory.upkeep.synced_files import write_synced
 from memory.upkeep.terminal import Report, told
 
 TIMEOUT_S: Final = 60.0
@@ -47,14 +48,7 @@ def migrate_command(
     shards: Annotated[
         int, typer.Option(min=1, max=64, help="How many collections, with sharded.")
     ] = 1,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="The server's data folder; by default the configured one.",
-            show_default=False,
-        ),
-    ] = None,
+    data_dir: DataDir = None,
     url: Annotated[
         str | None,
         typer.Option(

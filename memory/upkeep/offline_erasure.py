@@ -22,10 +22,10 @@ from memory.upkeep.configured import StorePlace
 from memory.upkeep.ledger import Erasure, SqliteLedger
 from memory.upkeep.schema_guard import check_database
 from memory.upkeep.scrubbing import Scrubber
-from memory.warm import WarmMemories
-from memory.warm_files import WARM
 from memory.upkeep.terminal import Report
 from memory.upkeep.vector_segments import DATABASE
+from memory.warm import WarmMemories
+from memory.warm_files import WARM
 
 START_S: Final = 60.0
 REQUEST_S: Final = 30.0

@@ -6,7 +6,6 @@ which say nothing of users.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Final
 
 import msgspec
 import structlog
+
+from memory.upkeep.synced_files import sync, write_synced
 
 log = structlog.get_logger(__name__)
 
@@ -95,26 +96,5 @@ class Rebuilds:
             write_synced(self._path, msgspec.json.encode(list(self._all.values())))
         else:
             self._path.unlink(missing_ok=True)
-            sync_folder(self._path.parent)
+            sync(self._path.parent)
         self.readable = True
-
-
-def write_synced(path: Path, content: bytes) -> None:
-    """Replace *path*, all or nothing; for the owner's eyes only, and on the disk afterwards."""
-    fresh = path.with_name(f"{path.name}.new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring the names in *folder* to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

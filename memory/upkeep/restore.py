@@ -24,9 +24,10 @@ from memory.upkeep import ledger as ledgers_module
 from memory.upkeep import manifest
 from memory.upkeep.ledger import Ledger, SqliteLedger
 from memory.upkeep.left_out import LeftOut, leave_out_erased
-from memory.upkeep.manifest import Manifest, fsync_path
+from memory.upkeep.manifest import Manifest
 from memory.upkeep.schema_guard import check_database
 from memory.upkeep.store_file import DATABASE
+from memory.upkeep.synced_files import sync
 from memory.upkeep.terminal import Report
 from memory.warm_files import WARM
 
@@ -82,10 +83,10 @@ def restore(
             _copy(backup, folder, found, report)
             check_database(folder / DATABASE)
             left_out = leave_out_erased(folder / DATABASE, ledgers, found.created_at, report)
-            fsync_path(folder / DATABASE)
-            fsync_path(folder)
+            sync(folder / DATABASE)
+            sync(folder)
             folder.rename(data_dir / RESTORED)
-            fsync_path(data_dir)
+            sync(data_dir)
             finish_restore(data_dir)
         except OSError as error:
             raise UpkeepRefused(f"{data_dir} cannot be written: {error.strerror}") from error
@@ -108,9 +109,9 @@ def finish_restore(data_dir: Path) -> bool:
             store.rename(replaced)
         for name in OF_THE_OLD_STORE:
             _remove(data_dir / name)
-        fsync_path(data_dir)
+        sync(data_dir)
         restored.rename(store)
-        fsync_path(data_dir)
+        sync(data_dir)
     if store.exists():
         _remove(replaced)
     _remove(data_dir / COPYING)
@@ -199,6 +200,6 @@ def _adopt_ledger(given: Path, data_dir: Path) -> None:
             ):
                 source.backup(target)
                 target.execute("PRAGMA journal_mode=DELETE")
-        fsync_path(partial)
+        sync(partial)
         partial.replace(data_dir / name)
-    fsync_path(data_dir)
+    sync(data_dir)

@@ -25,6 +25,7 @@ from memory.upkeep.index_files import (
     read_header,
     read_labels,
 )
+from memory.upkeep.synced_files import sync
 from memory.upkeep.vector_segments import VectorSegment, all_ids, vector_segments
 
 ELEMENTS_PER_STEP: Final = 8_192
@@ -59,7 +60,7 @@ def remove_orphans(folder: Path, connection: sqlite3.Connection) -> int:
     for orphan in orphans:
         shutil.rmtree(orphan)
     if orphans:
-        _sync(folder)
+        sync(folder)
     return len(orphans)
 
 
@@ -115,11 +116,3 @@ def _is_uuid(name: str) -> bool:
         return str(UUID(name)) == name
     except ValueError:
         return False
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -328,7 +328,7 @@ def dying(inner):
         return inner(*arguments, **named)
     return call
 
-for name in ("fsync_path", "_remove", "leave_out_erased", "_copy"):
+for name in ("sync", "_remove", "leave_out_erased", "_copy"):
     setattr(module, name, dying(getattr(module, name)))
 Path.rename = dying(Path.rename)
 module.restore(Path(sys.argv[1]), Path(sys.argv[2]), replace=True, ledger_folder=None,
