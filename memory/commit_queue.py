@@ -1,4 +1,4 @@
-"""What waits to be written together: lanes, turns between senders, and how much may wait."""
+"""What waits to be written together: urgent or in bulk, senders in rotation, and how much may."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Waiting(Generic[Item, Outcome]):
         self.outcome: Outcome | StoreError | None = None
 
 
-class Turns(Generic[Item, Outcome]):
+class RoundRobin(Generic[Item, Outcome]):
     """Items handed out one of each sender in turn; those of one sender in their order.
 
     However much one sender has waiting, the first item of another is among the next *n* that
@@ -67,8 +67,8 @@ class CommitQueue(Generic[Item, Outcome]):
     """What waits for one key: ``bulk`` only moves while nothing is ``urgent``."""
 
     def __init__(self) -> None:
-        self.urgent: Turns[Item, Outcome] = Turns()
-        self.bulk: Turns[Item, Outcome] = Turns()
+        self.urgent: RoundRobin[Item, Outcome] = RoundRobin()
+        self.bulk: RoundRobin[Item, Outcome] = RoundRobin()
         self._patient: deque[tuple[float, Waiting[Item, Outcome]]] = deque()
         """Each with the time until which it waits for company, which ascends."""
         self._arrived = anyio.Event()

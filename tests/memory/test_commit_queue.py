@@ -6,7 +6,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from memory.commit_queue import Backlog, CommitQueue, Turns, Waiting
+from memory.commit_queue import Backlog, CommitQueue, RoundRobin, Waiting
 from memory.errors import StoreBusy
 
 Entry = Waiting[str, None]
@@ -21,7 +21,7 @@ def single(item: str) -> Entry:
 
 
 def test_senders_have_their_turns_and_keep_their_order() -> None:
-    turns: Turns[str, None] = Turns()
+    turns: RoundRobin[str, None] = RoundRobin()
     for item in ["a1", "a2", "a3", "a4", "b1", "c1", "c2"]:
         turns.push(single(item))
     assert len(turns) == 7
