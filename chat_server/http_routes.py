@@ -12,7 +12,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from chat_server.authentication import Identity, session_token, set_cookie
+from chat_server.authentication import (
+    Identity,
+    bearer_token,
+    origin_allowed,
+    session_token,
+    set_cookie,
+)
 from chat_server.errors import ERRORS, ChatError
 from chat_server.events import WireConversation, error_facts, wire_conversation
 from chat_server.history import read_page
@@ -52,11 +58,18 @@ def identify(request: Request) -> Identity:
     """Who asks.
 
     Raises:
-        ChatError: ``not_authenticated``.
+        ChatError: ``not_authenticated``; ``forbidden``, for a page of a foreign origin that would
+            use the cookie: of a page on another port of this machine browsers send it along.
     """
-    token = session_token(request.headers)
+    headers = request.headers
+    token = session_token(headers)
     if token is None:
         raise ChatError("not_authenticated", "no session; POST /api/session gives one")
+    allowed = state_of(request)["settings"].server.allowed_origins
+    if bearer_token(headers) is None and not origin_allowed(
+        headers.get("origin"), headers.get("host"), allowed
+    ):
+        raise ChatError("forbidden", "this origin may not use the session cookie")
     return state_of(request)["authenticator"].identify(token)
 
 
@@ -196,7 +209,7 @@ async def search(request: Request) -> Response:
     found = Recall(items=(), took_ms=0.0)
     if plan.searches:
         embedded = await memory.embed_marked(user, query)
-        found = await memory.recall(user, query, embedded.vector, limit=limit)
+        found = await memory.recall(user, query, embedded, limit=limit)
     return json_response(
         SearchBody(found.items, plan.kind, plan.reason, found.took_ms, found.partial)
     )

@@ -120,7 +120,7 @@ class Preparation:
                 plan = plan_for(text)
                 limit = most_recalled(plan, self._max_results)
                 if plan.searches and limit:
-                    await self._memory.recall(user, text, embedded.vector, limit=limit)
+                    await self._memory.recall(user, text, embedded, limit=limit)
             except MemoryFault as fault:
                 log.info("draft.not_prepared", reason=str(fault))
                 return None

@@ -136,7 +136,7 @@ class Reply:
             return await self._desk.memory.recall(
                 run.user,
                 asked.query.text,
-                asked.query.embedded.vector,
+                asked.query.embedded,
                 limit=most_recalled(self._plan, self._desk.max_results),
                 exclude={said.id for said in asked.window.messages} | {run.question.id},
                 version=asked.version,

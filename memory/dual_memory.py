@@ -207,7 +207,7 @@ class DualMemory:
         self,
         user: UserId,
         text: str,
-        vector: Vector,
+        embedded: Embedded,
         *,
         limit: int,
         exclude: AbstractSet[MessageId] = frozenset(),
@@ -215,14 +215,21 @@ class DualMemory:
     ) -> Recall:
         """The *limit* memories of *user* that fit *text* best, without *exclude*.
 
+        *embedded* is what the embedder says of *text*.
+
         Raises:
             StoreUnavailable: nothing of the user's is at hand, and it cannot be read.
         """
+        asked_at, (vector, marks) = time.time(), embedded
         memories = await self.hot.get(user, version)
-        return self._recalled.search(
-            Sought(user, text, bool(vector.any()), int(time.time() // DAY_S)),
+        return await self._recalled.search(
+            Sought(user, text, bool(vector.any()), int(asked_at // DAY_S)),
             memories,
-            lambda depth: memories.search(text, vector, limit=depth),
+            lambda depth: self.hot.search(
+                user,
+                memories,
+                lambda here: here.search(text, vector, limit=depth, marks=marks, asked_at=asked_at),
+            ),
             limit=limit,
             exclude=exclude,
         )

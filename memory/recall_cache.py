@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from collections.abc import Set as AbstractSet
 from typing import Final, NamedTuple, Protocol
 
+import anyio
 import msgspec
 
 from memory.messages import MessageId, UserId
@@ -21,6 +22,10 @@ MARGIN: Final = 16
 some of it."""
 _ENTRY_BYTES: Final = 600
 _ITEM_BYTES: Final = 500
+
+
+Find = Callable[[int], Awaitable[Recall]]
+"""The best of all of the user's memories, as many as it is told."""
 
 
 class Sought(NamedTuple):
@@ -73,6 +78,16 @@ class _Kept(NamedTuple):
     size_bytes: int
 
 
+class _Flight:
+    """A search that goes on: one caller's own, while others wait for it."""
+
+    def __init__(self, state: _State, depth: int) -> None:
+        self.state = state
+        self.depth = depth
+        self.over = anyio.Event()
+        self.found: Recall | None = None
+
+
 class RecallCache:
     """Answers by what was searched for, for ``LIFE_S``, about *most_bytes* of them in all.
 
@@ -87,43 +102,64 @@ class RecallCache:
         self._most_bytes = most_bytes
         self._clock = clock
         self._kept: OrderedDict[Sought, _Kept] = OrderedDict()
+        self._flights: dict[Sought, _Flight] = {}
         self.size_bytes = 0
         self.hits = 0
         self.misses = 0
 
-    def search(
+    async def search(
         self,
         sought: Sought,
         memories: Searched,
-        find: Callable[[int], Recall],
+        find: Find,
         *,
         limit: int,
         exclude: AbstractSet[MessageId] = frozenset(),
     ) -> Recall:
         """The *limit* best of *memories* without *exclude*: kept ones, or what *find* finds.
 
-        *find* gives the best of all, as many as it is told; it is called without an ``await``
-        between it and the look at what is kept.
+        *find* gives the best of all, as many as it is told. Whoever asks the same meanwhile waits
+        for the one search; when its caller is cancelled, one of those who wait begins anew.
         """
         started = time.perf_counter()
-        kept = self._still_good(sought, memories)
-        if kept is not None:
-            items = _without(kept.items, exclude, limit)
-            if len(items) >= limit or len(kept.items) < kept.depth:
+        depth = limit + len(exclude) + MARGIN
+        while True:
+            kept = self._still_good(sought, memories)
+            if kept is not None and (items := _enough(kept, exclude, limit)) is not None:
                 self.hits += 1
                 took_ms = (time.perf_counter() - started) * 1000
                 return Recall(items=items, took_ms=took_ms, partial=kept.partial)
-        self.misses += 1
-        depth = limit + len(exclude) + MARGIN
-        state = _State(memories)
-        found = find(depth)
-        self._keep(sought, state, found, depth)
+            flight = self._flights.get(sought)
+            if flight is None or flight.depth < depth or not flight.state.still_is(memories):
+                found = await self._fly(sought, _Flight(_State(memories), depth), memories, find)
+                break
+            await flight.over.wait()
+            if flight.found is not None:
+                self.hits += 1
+                found = flight.found
+                break
         return msgspec.structs.replace(found, items=_without(found.items, exclude, limit))
 
     def forget(self, user: UserId) -> None:
-        """Drop all that was found for *user*."""
+        """Drop all that was found for *user*; what is in flight is not kept either."""
+        for sought in [sought for sought in self._flights if sought.user == user]:
+            del self._flights[sought]
         for sought in [sought for sought in self._kept if sought.user == user]:
             self._drop(sought)
+
+    async def _fly(self, sought: Sought, flight: _Flight, memories: Searched, find: Find) -> Recall:
+        """Search for all who ask the same meanwhile; kept if nothing has changed at the end."""
+        self.misses += 1
+        self._flights[sought] = flight
+        try:
+            flight.found = await find(flight.depth)
+        finally:
+            if self._flights.get(sought) is flight:
+                del self._flights[sought]
+                if flight.found is not None and flight.state.still_is(memories):
+                    self._keep(sought, flight.state, flight.found, flight.depth)
+            flight.over.set()
+        return flight.found
 
     def _still_good(self, sought: Sought, memories: Searched) -> _Kept | None:
         kept = self._kept.get(sought)
@@ -150,6 +186,14 @@ class RecallCache:
 
     def _drop(self, sought: Sought) -> None:
         self.size_bytes -= self._kept.pop(sought).size_bytes
+
+
+def _enough(
+    kept: _Kept, exclude: AbstractSet[MessageId], limit: int
+) -> tuple[Recalled, ...] | None:
+    """What *kept* has for this caller; ``None`` when a deeper search would find more."""
+    items = _without(kept.items, exclude, limit)
+    return items if len(items) >= limit or len(kept.items) < kept.depth else None
 
 
 def _without(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import anyio
 import pytest
 
 from chat_server.errors import ChatError, ModelFailed
 from memory.errors import StoreUnavailable
+from memory.recalled import Recall
 from tests.chat_server.twin_world import Frame, twin_world
 
 
@@ -51,16 +53,22 @@ async def test_small_talk_is_answered_without_a_search_and_says_so() -> None:
         assert "recall" not in done["timings_ms"]
 
 
-async def test_a_request_for_everything_is_given_more_memories() -> None:
+async def test_a_request_for_everything_is_given_more_memories(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with twin_world() as world:
-        for number in range(12):
-            await world.ask(f"My boat Gaivota has fault {number}.", conversation=f"c{number}")
+        asked, recall = list[int](), world.desk.memory.recall
+
+        async def counting(*given: Any, limit: int, **more: Any) -> Recall:
+            asked.append(limit)
+            return await recall(*given, limit=limit, **more)
+
+        monkeypatch.setattr(world.desk.memory, "recall", counting)
         await world.ask("What fault has my boat Gaivota?")
-        few = len(world.model.prompts[-1].memories)
         await world.ask("Tell me everything about my boat Gaivota.")
-        assert len(world.model.prompts[-1].memories) > few
+        assert asked[1] > asked[0]
         plans = [frame["plan"] for frame in world.frames if frame["type"] == "run.memories"]
-        assert plans[-2:] == ["relevant", "deep"]
+        assert plans == ["relevant", "deep"]
 
 
 async def test_stop_keeps_what_was_said_and_closes_the_model_request() -> None:

@@ -6,10 +6,13 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from chat_server import patience, transfer_import
+from memory.embedding import Embedded
 from memory.errors import EmbeddingFailed, StoreRefused, StoreUnavailable, StoreUnknown
-from memory.messages import ConversationId, Message, MessageId, Vectors, message_id
+from memory.messages import ConversationId, Message, MessageId, message_id
+from memory.token_marks import no_marks
 from tests.chat_server.transfer_world import ANN, BOB, TransferWorld, line, transfer_world
 
+NO_MARKS = no_marks(384)
 TEA = ConversationId("c")
 
 
@@ -161,7 +164,7 @@ async def test_the_messages_of_others_are_neither_found_nor_followed(world: Tran
 async def test_windows_and_recall_know_what_was_imported(world: TransferWorld) -> None:
     await world.import_([line(1, text="Gertrude is a sourdough.")])
     vector = await world.memory.embed("sourdough")
-    assert (await world.memory.recall(ANN, "sourdough", vector, limit=5)).items
+    assert (await world.memory.recall(ANN, "sourdough", Embedded(vector, NO_MARKS), limit=5)).items
     admission = await world.short_term.admit(ANN, TEA)
     window = await world.memory.window(ANN, TEA, admission.window, active=True)
     assert len(window.messages) == 1
@@ -172,7 +175,9 @@ async def test_windows_and_recall_know_what_was_imported(world: TransferWorld) -
     assert after.window is None
     assert after.version is not None
     assert before.version is None or after.version > before.version
-    found = await world.memory.recall(ANN, "beagle", await world.memory.embed("beagle"), limit=1)
+    found = await world.memory.recall(
+        ANN, "beagle", await world.memory.embed_marked(ANN, "beagle"), limit=1
+    )
     assert found.items[0].text == "Biscuit is a beagle."
 
 
@@ -241,19 +246,19 @@ async def test_what_the_store_refuses_is_told_and_later_lines_do_not_follow_it(
 async def test_a_text_without_a_vector_is_stored_and_gets_it_later(
     world: TransferWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    embed = world.embedder.embed
+    embed = world.embedder.embed_marked
 
-    async def fails(texts: Sequence[str]) -> Vectors:
+    async def fails(texts: Sequence[str]) -> list[Embedded]:
         if any("odd" in text for text in texts):
             raise EmbeddingFailed("no")
         return await embed(texts)
 
-    monkeypatch.setattr(world.embedder, "embed", fails)
+    monkeypatch.setattr(world.embedder, "embed_marked", fails)
     counts = await world.import_([line(1), line(2, text="odd"), line(3, parent="l2")])
     assert (counts.stored, counts.errors, world.wrong) == (3, 0, [])
     assert world.memory.backfill.left == 1
     nothing = await world.memory.embed("odd")
-    found = await world.memory.recall(ANN, "odd", nothing, limit=3)
+    found = await world.memory.recall(ANN, "odd", Embedded(nothing, NO_MARKS), limit=3)
     assert "odd" in [it.text for it in found.items]
     assert found.partial
 

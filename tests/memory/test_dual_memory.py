@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from memory import dual_memory
 from memory.dual_memory import DualMemory
+from memory.embedding import Embedded
 from memory.errors import StoreUnavailable
 from memory.hot import open_hot_memories
 from memory.hot_entries import HotLimits
@@ -20,10 +21,12 @@ from memory.in_process_embedder import InProcessEmbedder
 from memory.in_process_long_term import InProcessLongTermMemory
 from memory.messages import ConversationId, Message, MessageId, UserId
 from memory.short_term import ShortTermPolicy, Window
+from memory.token_marks import no_marks
 from tests.contracts.short_term_world import ANN, BOB, TEA, line
 from tests.memory.failing_short_term import FailingShortTerm
 from tests.memory.test_embedding_fallback import Moody
 
+NO_MARKS = no_marks(384)
 RUM = ConversationId("rum")
 PLACES = [(ANN, TEA), (ANN, RUM), (BOB, TEA)]
 WINDOW = 4
@@ -57,7 +60,12 @@ class World:
 
     async def recalled(self, user: UserId, text: str = "text") -> set[str]:
         vector = await self.memory.embed(text)
-        return {it.id for it in (await self.memory.recall(user, text, vector, limit=99)).items}
+        return {
+            it.id
+            for it in (
+                await self.memory.recall(user, text, Embedded(vector, NO_MARKS), limit=99)
+            ).items
+        }
 
 
 @asynccontextmanager
@@ -261,10 +269,10 @@ async def test_what_is_excluded_is_not_recalled_and_the_best_comes_first() -> No
         for message in line(5):
             await world.say(message)
         vector = await world.memory.embed("text 3")
-        found = await world.memory.recall(ANN, "text 3", vector, limit=1)
+        found = await world.memory.recall(ANN, "text 3", Embedded(vector, NO_MARKS), limit=1)
         assert [item.id for item in found.items] == ["m3"]
         without = await world.memory.recall(
-            ANN, "text 3", vector, limit=9, exclude={MessageId("m3")}
+            ANN, "text 3", Embedded(vector, NO_MARKS), limit=9, exclude={MessageId("m3")}
         )
         assert {item.id for item in without.items} == {"m0", "m1", "m2", "m4"}
 
@@ -278,14 +286,16 @@ async def test_what_is_said_while_the_embedder_fails_is_found_by_words_then_by_m
             await world.say(message)
         await world.memory.record_many(line(2, conversation=RUM, begin="r"))
         assert await world.window() == ["m0", "m1", "m2"]
-        partial = await world.memory.recall(ANN, "text 1", NOTHING, limit=1)
+        partial = await world.memory.recall(ANN, "text 1", Embedded(NOTHING, NO_MARKS), limit=1)
         assert ([it.id for it in partial.items], partial.partial) == (["m1"], True)
         embedder.hates = None
         tasks.start_soon(world.memory.backfill.run)
         with anyio.fail_after(10):
             while world.memory.backfill.left:
                 await anyio.sleep(0.001)
-        whole = await world.memory.recall(ANN, "1", await world.memory.embed("text 1"), limit=1)
+        whole = await world.memory.recall(
+            ANN, "1", await world.memory.embed_marked(ANN, "text 1"), limit=1
+        )
         assert [(it.id, "meaning" in it.why) for it in whole.items] == [("m1", True)]
         assert not whole.partial
         tasks.cancel_scope.cancel()

@@ -10,6 +10,7 @@ import pytest
 
 from memory.conversations import UNTITLED
 from memory.dual_memory import DualMemory
+from memory.embedding import Embedded
 from memory.errors import StoreUnavailable, UserBeingErased
 from memory.hidden_users import GuardedLongTermMemory
 from memory.hot import open_hot_memories
@@ -18,12 +19,14 @@ from memory.in_process_embedder import InProcessEmbedder
 from memory.in_process_long_term import InProcessLongTermMemory
 from memory.messages import Message, MessageId, UserId, tombstone
 from memory.short_term import ShortTermPolicy
+from memory.token_marks import no_marks
 from memory.upkeep.erasure import Erasures, ErasureTimes
 from memory.upkeep.ledger import Erasure, SqliteLedger
 from memory.upkeep.scrubbing import Scrubbed
 from tests.contracts.long_term_world import TEA, line, said, somebody
 from tests.memory.failing_short_term import FailingShortTerm
 
+NO_MARKS = no_marks(384)
 AT_ONCE = ErasureTimes(gather_s=0.0, gather_at_most_s=0.1, retry_s=0.01)
 
 
@@ -167,7 +170,9 @@ async def test_a_user_is_hidden_at_once_and_gone_when_it_is_finished(
     assert await world.memory.long_term.latest(user, TEA, limit=10) == []
     assert (await world.memory.conversations.page(user, limit=10)).conversations == ()
     vector = await world.memory.embed("text")
-    assert (await world.memory.recall(user, "text", vector, limit=5)).items == ()
+    assert (
+        await world.memory.recall(user, "text", Embedded(vector, NO_MARKS), limit=5)
+    ).items == ()
     with pytest.raises(UserBeingErased):
         await world.say(said(user))
     scrubs.gate.set()
@@ -175,9 +180,12 @@ async def test_a_user_is_hidden_at_once_and_gone_when_it_is_finished(
     assert not await scrubs.holds_user(user)
     assert world.forgotten == [user, user], "and what was kept there while it was being erased"
     assert (await short_term.admit(user, TEA)).window is None
-    assert len((await world.memory.recall(other, "text", vector, limit=5)).items) == 3
+    assert (
+        len((await world.memory.recall(other, "text", Embedded(vector, NO_MARKS), limit=5)).items)
+        == 3
+    )
     await world.say(said(user, "a new beginning"))
-    found = await world.memory.recall(user, "beginning", vector, limit=5)
+    found = await world.memory.recall(user, "beginning", Embedded(vector, NO_MARKS), limit=5)
     assert [item.text for item in found.items] == ["a new beginning"]
 
 
@@ -196,7 +204,7 @@ async def test_a_deleted_message_is_a_tombstone_at_once_and_everywhere(
     (conversation,) = (await world.memory.conversations.page(user, limit=5)).conversations
     assert conversation.title == UNTITLED
     vector = await world.memory.embed(first.text)
-    found = await world.memory.recall(user, first.text, vector, limit=5)
+    found = await world.memory.recall(user, first.text, Embedded(vector, NO_MARKS), limit=5)
     assert first.id not in {item.id for item in found.items}
     scrubs.gate.set()
     await world.finished(erasure)
