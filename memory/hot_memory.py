@@ -8,13 +8,16 @@ from collections.abc import Set
 
 import numpy as np
 
+from memory.bm25 import Scores
+from memory.concepts import CODE, NUMBER, message_terms
 from memory.hot_state import HotState
-from memory.lexical import LexicalIndex, Scores
+from memory.lexical import LexicalIndex
 from memory.messages import Message, MessageId, Vector
 from memory.packed_marks import PackedMarks
 from memory.packed_messages import PackedMessages, spoken
 from memory.packed_vectors import PackedVectors
-from memory.ranking import Ranking, Traits, rank
+from memory.question import Question, read_question
+from memory.ranking import Evidence, Ranking, Traits, rank
 from memory.recalled import Recall, Recalled
 from memory.token_marks import TokenMarks
 from memory.tokens import tokens
@@ -48,7 +51,7 @@ class HotMemory:
         self._unmarked: dict[MessageId, None] = {}
         self._left_out = False
         self.changes = 0
-        """Grows with each change of what is here, but for what was recalled."""
+        """Counts the changes of what is here, twice each: odd in the middle of one."""
         self.read_to_end = False
         """Whether nothing else was there to add; whoever fills it says so."""
 
@@ -100,15 +103,16 @@ class HotMemory:
         if older and self.full:
             self._left_out = True
             return
+        self.changes += 1
         if len(self) >= self._max_messages:
             self._drop_oldest()
         slot = self._free.pop() if self._free else len(self._messages)
         words = tokens(spoken(message.text, message.author))
-        self._lexical.add(slot, words, message.conversation, older=older)
+        terms = [*words, *message_terms(message.text)]
+        self._lexical.add(slot, terms, message.conversation, older=older)
         self._messages.put(slot, message, len(words))
         self._vectors.put(slot, vector)
         self._slots[message.id] = slot
-        self.changes += 1
         if not vector.any():
             self._unembedded.add(message.id)
         self._unmarked[message.id] = None
@@ -119,10 +123,12 @@ class HotMemory:
         else:
             self._order.append(slot)
         self._make_fit()
+        self.changes += 1
 
     def fill(self, message_id: MessageId, vector: Vector) -> None:
         """Give a message its *vector*, if it is here and has none."""
         if message_id in self._unembedded:
+            self.changes += 1
             self._vectors.put(self._slots[message_id], vector)
             self._unembedded.discard(message_id)
             self.changes += 1
@@ -130,6 +136,7 @@ class HotMemory:
     def mark(self, message_id: MessageId, marks: TokenMarks) -> None:
         """Give a message its *marks*, if it is here and has none; it may have none for good."""
         if message_id in self._unmarked:
+            self.changes += 1
             del self._unmarked[message_id]
             self._marks.put(self._slots[message_id], marks)
             self.changes += 1
@@ -153,9 +160,12 @@ class HotMemory:
         *,
         limit: int,
         exclude: Set[MessageId] = frozenset(),
+        marks: TokenMarks | None = None,
+        asked_at: float | None = None,
     ) -> Recall:
         """The *limit* best messages for a question, without those in *exclude*.
 
+        *marks* are the question's; *asked_at*, in seconds since the epoch, is now unless given.
         Without a vector, words alone decide, and with one of zeros, which a question has that
         could not be embedded. ``partial`` then, when not all of the user's messages are here, and
         while one of them has no vector.
@@ -163,30 +173,44 @@ class HotMemory:
         started = time.perf_counter()
         best: list[Recalled] = []
         if limit > 0 and self._slots:
-            ranking = self._rank(query_text, query_vector)
+            question = read_question(
+                query_text, marks=marks, asked_at=time.time() if asked_at is None else asked_at
+            )
+            ranking = self._rank(question, query_vector)
             slots = self._best(ranking.total, limit, exclude)
-            best = [self._recalled(ranking, slot) for slot in slots]
-            recalled = self._messages.columns.recalled
-            noted = slots[:NOTED_BEST]
-            recalled[noted] = np.minimum(recalled[noted], np.uint8(254)) + np.uint8(1)
+            told = self._messages.told
+            best = [told(each, score=ranking.score(each), why=ranking.why(each)) for each in slots]
+            self._messages.note_recalled(slots[:NOTED_BEST])
         took_ms = (time.perf_counter() - started) * 1000
         unembedded = self._unembedded or (query_vector is not None and not query_vector.any())
         partial = bool(unembedded) or not self.complete
         return Recall(items=tuple(best), took_ms=took_ms, partial=partial)
 
-    def _rank(self, text: str, vector: Vector | None) -> Ranking:
-        words = tokens(text)
-        asked = set(words)
-        speakers = self._messages.speakers
-        named = [n for n, name in enumerate(speakers) if not asked.isdisjoint(tokens(name))]
-        slots = len(self._messages)
-        lexical = self._lexical.scores(words)
-        cosine = None
-        if vector is not None and vector.any():
-            cosine = self._vectors.cosines(vector, slots)
-        columns = self._messages.columns
-        traits = Traits(columns.words[:slots], columns.asks[:slots], columns.speaker[:slots])
-        return rank(lexical.first(slots), cosine, traits, named=named)
+    def _rank(self, question: Question, vector: Vector | None) -> Ranking:
+        slots, lexical, messages = len(self._messages), self._lexical, self._messages
+        columns = messages.columns
+        return rank(
+            question,
+            Evidence(
+                words=lexical.scores(question.words).first(slots),
+                concepts=lexical.scores(question.concepts).first(slots),
+                cosine=self._vectors.cosines(vector, slots)
+                if vector is not None and vector.any()
+                else None,
+                marks=self._marks.flat(slots),
+                links=lexical.links,
+                traits=Traits(
+                    words=columns.words[:slots],
+                    asks=columns.asks[:slots],
+                    named=messages.named(question.words),
+                    by_user=messages.by_user(),
+                    by_assistant=messages.by_assistant(),
+                    figure=lexical.having(NUMBER)[:slots],
+                    code=lexical.having(CODE)[:slots],
+                    times=columns.times[:slots],
+                ),
+            ),
+        )
 
     def _best(self, total: Scores, limit: int, exclude: Set[MessageId]) -> list[int]:
         """Slots in use, best first; the newer one where two are equal."""
@@ -200,21 +224,6 @@ class HotMemory:
         times = self._messages.columns.times[slots]
         best: list[int] = slots[np.lexsort((-times, -total[slots]))][:limit].tolist()
         return best
-
-    def _recalled(self, ranking: Ranking, slot: int) -> Recalled:
-        messages = self._messages
-        client_id, text = messages.body(slot)
-        return Recalled(
-            id=messages.id(slot),
-            text=text,
-            score=ranking.score(slot),
-            timestamp=float(messages.columns.times[slot]),
-            conversation=messages.conversation(slot),
-            role=messages.role(slot),
-            why=ranking.why(slot),
-            author=messages.author(slot),
-            client_id=client_id,
-        )
 
     def _make_fit(self) -> None:
         while len(self) > max(1, self._max_messages) or (
@@ -237,8 +246,8 @@ class HotMemory:
 
     def _take_out(self, slot: int) -> None:
         message_id = self._messages.id(slot)
-        words = tokens(self._messages.spoken(slot))
-        self._lexical.remove(slot, words, self._messages.conversation(slot))
+        terms = tokens(self._messages.spoken(slot)) + message_terms(self._messages.body(slot)[1])
+        self._lexical.remove(slot, terms, self._messages.conversation(slot))
         self._messages.clear(slot)
         self._marks.drop(slot)
         del self._slots[message_id]
@@ -246,10 +255,9 @@ class HotMemory:
         self._unmarked.pop(message_id, None)
         self._free.append(slot)
         self._left_out = True
-        self.changes += 1
 
     def dump(self) -> HotState:
-        """A copy of all that is here, with the slots numbered anew, oldest message first."""
+        """A copy of all that is here, its slots numbered anew, oldest message first."""
         slots = np.array([*self._kept, *self._order], np.int32)
         columns, ids, bodies = self._messages.dump(slots)
         rows, scales = self._vectors.dump(slots)
@@ -289,7 +297,4 @@ class HotMemory:
         self._unmarked.update(dict.fromkeys(state.unmarked))
         self.read_to_end = state.complete
         self._left_out = not state.complete
-        while len(self) > 1 and (
-            len(self) > self._max_messages or self.size_bytes > self._max_bytes
-        ):
-            self._drop_oldest()
+        self._make_fit()

@@ -14,6 +14,7 @@ from memory.errors import WarmCopyUnusable
 from memory.lexical import LexicalState
 from memory.messages import ConversationId, MessageId
 from memory.packed_messages import Columns
+from memory.postings import ClosedPostings
 from memory.token_marks import PieceBits, PieceIds
 
 MAGIC: Final = b"tandem warm 1\n\0\0"
@@ -64,7 +65,6 @@ class _Kept(msgspec.Struct):
     speakers: list[str]
     talks: list[ConversationId]
     arrays: list[_Array]
-    terms: str
     conversations: list[ConversationId]
     kept: int
     unembedded: list[MessageId]
@@ -91,11 +91,11 @@ def pack(state: HotState, *, fingerprint: str, version: int | None) -> bytes:
             _array(each)
             for each in (
                 *(state.rows, state.scales, state.mark_ids, state.mark_bits, state.mark_counts),
-                *(lexical.ends, lexical.occurrences, lexical.chains, lexical.lengths),
+                *lexical.postings,
+                *(lexical.chains, lexical.lengths),
                 *(lexical.previous, lexical.following, lexical.numbers),
             )
         ],
-        terms=_SEPARATOR.join(lexical.terms),
         conversations=lexical.conversations,
         kept=state.kept,
         unembedded=state.unembedded,
@@ -129,7 +129,7 @@ def unpack(data: bytes, *, fingerprint: str) -> tuple[HotState, int | None]:
 
 def _state(kept: _Kept) -> HotState:
     rows, scales, mark_ids, mark_bits, mark_counts, *lexical = map(_numpy, kept.arrays)
-    ends, occurrences, chains, lengths, previous, following, numbers = lexical
+    hashes, ends, occurrences, chains, lengths, previous, following, numbers = lexical
     body_ends = _numpy(kept.body_ends).tolist()
     bodies = [bytes(kept.bodies[start:end]) for start, end in pairwise([0, *body_ends])]
     return HotState(
@@ -144,9 +144,7 @@ def _state(kept: _Kept) -> HotState:
         mark_bits=mark_bits,
         mark_counts=mark_counts,
         lexical=LexicalState(
-            terms=_split(kept.terms),
-            ends=ends,
-            occurrences=occurrences,
+            postings=ClosedPostings(hashes, ends, occurrences),
             conversations=kept.conversations,
             chains=chains,
             lengths=lengths,

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from array import array
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +11,7 @@ import numpy.typing as npt
 from memory.bm25 import LexicalScores, Scores, bm25
 from memory.concepts import is_concept
 from memory.messages import ConversationId
+from memory.postings import ClosedPostings, Postings
 from memory.tokens import FUNCTION_WORDS
 
 Slots = npt.NDArray[np.int32]
@@ -22,23 +20,16 @@ FUNCTION_WORD_WEIGHT = 0.25
 
 _NONE = -1
 """No neighbour. As an index it means the last column, which is kept empty for that."""
-_TERM_BYTES = 200
-"""A term's dictionary entry and its empty posting, without the term's own text."""
-_OCCURRENCE_BYTES = 5
-"""An entry of a posting, with what arrays allot ahead."""
 _SLOT_BYTES = 16
 
 
 class LexicalState(NamedTuple):
     """All of an index whose slots are 0 to n - 1, for keeping it elsewhere.
 
-    The term *i* stands in ``occurrences[ends[i - 1]:ends[i]]``, once for each time it was said.
     ``chains``: of each conversation its number, oldest and newest slot, int32, (n, 3).
     """
 
-    terms: list[str]
-    ends: Slots
-    occurrences: Slots
+    postings: ClosedPostings
     conversations: list[ConversationId]
     chains: Slots
     lengths: Scores
@@ -73,12 +64,10 @@ class LexicalIndex:
     """
 
     def __init__(self) -> None:
-        self._postings: dict[str, array[int]] = {}
+        self._postings = Postings()
         self._chains: dict[ConversationId, _Chain] = {}
         self._free_numbers: list[int] = []
         self._count = 0
-        self._term_bytes = 0
-        self._occurrences = 0
         self._lengths: Scores = np.zeros(1, np.float32)
         self._previous: Slots = np.full(1, _NONE, np.int32)
         self._following: Slots = np.full(1, _NONE, np.int32)
@@ -95,8 +84,7 @@ class LexicalIndex:
     @property
     def size_bytes(self) -> int:
         """RAM in use, estimated."""
-        occurrences = self._occurrences * _OCCURRENCE_BYTES
-        return self._term_bytes + occurrences + len(self._lengths) * _SLOT_BYTES
+        return self._postings.size_bytes + len(self._lengths) * _SLOT_BYTES
 
     def add(
         self, slot: int, words: Sequence[str], conversation: ConversationId, *, older: bool = False
@@ -108,26 +96,17 @@ class LexicalIndex:
         if slot >= self.capacity:
             self._grow(slot + 1)
         for word in words:
-            posting = self._postings.get(word)
-            if posting is None:
-                posting = self._postings[sys.intern(word)] = array("i")
-                self._term_bytes += _TERM_BYTES + sys.getsizeof(word)
-            posting.append(slot)
+            self._postings.add(word, slot)
+        self._postings.tidy()
         self._lengths[slot] = sum(not is_concept(word) for word in words)
-        self._occurrences += len(words)
         self._count += 1
         self._link(slot, conversation, older=older)
 
     def remove(self, slot: int, words: Sequence[str], conversation: ConversationId) -> None:
         """Take out what ``add`` put in; *words* and *conversation* must be the same."""
         for word in words:
-            posting = self._postings[word]
-            posting.remove(slot)
-            if not posting:
-                del self._postings[word]
-                self._term_bytes -= _TERM_BYTES + sys.getsizeof(word)
+            self._postings.remove(word, slot)
         self._lengths[slot] = 0
-        self._occurrences -= len(words)
         self._count -= 1
         self._unlink(slot, conversation)
 
@@ -139,9 +118,7 @@ class LexicalIndex:
     def having(self, term: str) -> npt.NDArray[np.bool_]:
         """bool, (capacity,): the slots that have *term*."""
         found = np.zeros(self.capacity, np.bool_)
-        posting = self._postings.get(term)
-        if posting is not None:
-            found[np.frombuffer(posting, np.int32)] = True
+        found[self._postings.get(term)] = True
         return found
 
     def scores(self, words: Sequence[str]) -> LexicalScores:
@@ -172,13 +149,9 @@ class LexicalIndex:
         """A copy of everything; *slots* are all in use, in the order in which they are to be."""
         places = np.full(len(self._lengths), _NONE, np.int32)
         places[slots] = np.arange(len(slots), dtype=np.int32)
-        sizes = np.fromiter(map(len, self._postings.values()), np.int32, len(self._postings))
-        said = np.frombuffer(b"".join(each.tobytes() for each in self._postings.values()), np.int32)
         chains = [(it.number, places[it.oldest], places[it.newest]) for it in self._chains.values()]
         return LexicalState(
-            terms=list(self._postings),
-            ends=np.cumsum(sizes, dtype=np.int32),
-            occurrences=places[said],
+            postings=self._postings.dump(places),
             conversations=list(self._chains),
             chains=np.array(chains, np.int32).reshape(-1, 3),
             lengths=self._lengths[slots],
@@ -202,10 +175,10 @@ class LexicalIndex:
         for word in dict.fromkeys(words):
             posting = self._postings.get(word)
             share = FUNCTION_WORD_WEIGHT if word in FUNCTION_WORDS else 1.0
-            if posting is None:
+            if not len(posting):
                 unknown += share * self._rarity(0)
                 continue
-            row = np.bincount(np.frombuffer(posting, np.int32), minlength=len(self._lengths))
+            row = np.bincount(posting, minlength=len(self._lengths))
             rows.append(row)
             weights.append(share * self._rarity(int(np.count_nonzero(row))))
         if not rows:
@@ -251,17 +224,12 @@ class LexicalIndex:
     def _take(self, state: LexicalState) -> None:
         count = len(state.lengths)
         self._grow(count)
-        ends = state.ends.tolist()
-        said = state.occurrences.astype(np.int32).tobytes()
-        for term, (start, end) in zip(state.terms, pairwise([0, *ends]), strict=True):
-            posting = self._postings[sys.intern(term)] = array("i")
-            posting.frombytes(said[4 * start : 4 * end])
-            self._term_bytes += _TERM_BYTES + sys.getsizeof(term)
+        self._postings.restore(state.postings)
         chains = zip(state.conversations, state.chains.tolist(), strict=True)
         self._chains = {conversation: _Chain(*chain) for conversation, chain in chains}
         taken = {chain.number for chain in self._chains.values()}
         self._free_numbers = [n for n in range(1, max(taken, default=0)) if n not in taken]
-        self._count, self._occurrences = count, len(state.occurrences)
+        self._count = count
         for mine, theirs in (
             (self._lengths, state.lengths),
             (self._previous, state.previous),

@@ -132,6 +132,11 @@ class PackedMessages:
         """What is searched for words: the author's name counts, a mere role does not."""
         return spoken(self.body(slot)[1], self.author(slot))
 
+    def note_recalled(self, slots: list[int]) -> None:
+        """*slots* were among the best of a search."""
+        recalled = self.columns.recalled
+        recalled[slots] = np.minimum(recalled[slots], np.uint8(254)) + np.uint8(1)
+
     def named(self, words: Iterable[str]) -> Flags:
         """By slot, whether *words* name who said it."""
         asked = set(words)
