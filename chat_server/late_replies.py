@@ -217,8 +217,8 @@ class LateReplies:
     async def _parent(self, late: Late, lane: Lane) -> Message | None:
         """What the reply follows: what its run knows, or what the store says."""
         if late.run is not None and late.run in lane.runs:
-            if lane.head is None:
-                await self._find_tail(late.run, lane)
+            if late.run.tail_in_doubt:
+                await self._find_tail(late.run)
             return late.run.tail
         message = late.message
         if message.reply_to is None:
@@ -227,17 +227,11 @@ class LateReplies:
             self._memory.long_term, message.user, message.conversation, message.reply_to
         )
 
-    async def _find_tail(self, run: Run, lane: Lane) -> None:
-        """Read the end of *run*'s branch: something may be stored behind it although nobody was
-        told, and a reply beside that would be hidden.
-        """
-        known = run.tail
-        end = await branch_end(
-            self._memory.long_term, run.user, run.question.conversation, known.id
-        )
-        for other in lane.runs:
-            if end is not None and other.tail.id == known.id:
-                other.tail = end
+    async def _find_tail(self, run: Run) -> None:
+        """Read the end of *run*'s branch: a reply beside what is stored there would be hidden."""
+        question = run.question
+        end = await branch_end(self._memory.long_term, run.user, question.conversation, run.tail.id)
+        run.tail = end or run.tail
 
     async def _stored_elsewhere(self, message: Message) -> Message | None:
         """The reply that stands under the same id: the one that holds, for others have read it."""

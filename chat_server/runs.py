@@ -38,6 +38,8 @@ class Run:
         """The question is committed, or the run was abandoned."""
         self.tail = question
         """The message that the reply will follow: the question, or what was said since."""
+        self.tail_in_doubt = False
+        """More may be stored behind ``tail``; see :meth:`Lane.doubt`."""
         self._pieces: list[str] = []
         self.chars = 0
 
@@ -98,6 +100,14 @@ class Lane:
         self.runs: deque[Run] = deque()
         self.holders = 0
         """Who holds the lock or waits for it."""
+
+    def doubt(self) -> None:
+        """Note that something may have been stored at the end although nobody was told: whoever
+        comes next reads the store, and so do the replies that are being made.
+        """
+        self.head = None
+        for run in self.runs:
+            run.tail_in_doubt = True
 
     def follow(self, message: Message) -> None:
         """Note that *message* was committed at the end of the conversation, or of a branch."""

@@ -165,8 +165,7 @@ class Turns:
                         return
                     await self._placing.place_again(run, stored.message, active=admission.active)
             except BaseException:
-                # It may have been stored: whoever comes next reads the store.
-                lane.head = None
+                lane.doubt()  # it may have been stored
                 self._memory.doubt_window(user, conversation)
                 self._runs.abandon(run)
                 raise

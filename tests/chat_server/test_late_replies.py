@@ -280,16 +280,26 @@ async def test_a_store_that_fails_for_one_write_costs_no_client_a_warning() -> N
         assert "stored" not in await world.done(accepted["run"])
 
 
-async def test_a_reply_follows_a_question_that_was_stored_although_nobody_was_told() -> None:
+@pytest.mark.parametrize("then", ["repeated later", "repeated at once", "given up"])
+async def test_replies_follow_a_question_that_was_stored_although_nobody_was_told(
+    then: str,
+) -> None:
     async with twin_world() as world:
         world.model.rest = anyio.Event()
         runs = [(await world.take(f"Q{n}", conversation="talk"))["run"] for n in range(2)]
         world.long_term.fail_next_append(StoreUnknown("stored all the same"))
         with pytest.raises(ChatError):
             await world.take("Q2", conversation="talk", id="q2")
+        if then == "repeated at once":
+            again = await world.take("Q2", conversation="talk", id="q2", retry=True)
+            runs.append(again["run"])
+        if then == "given up":
+            runs.append((await world.take("Q3", conversation="talk"))["run"])
         world.model.rest.set()
         for run in runs:
             await world.done(run)
-        again = await world.take("Q2", conversation="talk", id="q2", retry=True)
-        await world.done(again["run"])
-        assert await line(world) == ["u:Q0", "u:Q1", "u:Q2", *["a:Well, hello."] * 3]
+        if then == "repeated later":
+            again = await world.take("Q2", conversation="talk", id="q2", retry=True)
+            await world.done(again["run"])
+        said = ["u:Q0", "u:Q1", "u:Q2", *(["u:Q3"] if then == "given up" else [])]
+        assert await line(world) == [*said, *["a:Well, hello."] * 3]
