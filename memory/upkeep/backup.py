@@ -20,9 +20,10 @@ from typing import Final
 from memory.errors import UpkeepRefused
 from memory.upkeep import manifest
 from memory.upkeep.manifest import Manifest, describe, file_facts
-from memory.upkeep.store_file import DATABASE, StoreFile
+from memory.upkeep.store_file import StoreFile
 from memory.upkeep.synced_files import sync
 from memory.upkeep.terminal import Report
+from memory.upkeep.vector_segments import DATABASE
 
 PAGES_PER_STEP: Final = 2_048
 """8 MB: some hundred steps a second, and a bar that moves."""

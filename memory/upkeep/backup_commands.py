@@ -18,8 +18,9 @@ from memory.upkeep.layouts import setting_of
 from memory.upkeep.ledger import FILE, SqliteLedger
 from memory.upkeep.manifest import Manifest
 from memory.upkeep.restore import restore
-from memory.upkeep.store_file import DATABASE, StoreFile
+from memory.upkeep.store_file import StoreFile
 from memory.upkeep.terminal import told
+from memory.upkeep.vector_segments import DATABASE
 
 INSTEAD: Final = (
     "use that server's own means, or `python -m chat_server export` for one user's messages"

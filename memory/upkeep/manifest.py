@@ -13,8 +13,9 @@ import msgspec
 
 from memory import __version__
 from memory.errors import UpkeepRefused
-from memory.upkeep.store_file import DATABASE, StoreFile
+from memory.upkeep.store_file import StoreFile
 from memory.upkeep.terminal import Report
+from memory.upkeep.vector_segments import DATABASE
 
 FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"

@@ -26,9 +26,9 @@ from memory.upkeep.ledger import Ledger, SqliteLedger
 from memory.upkeep.left_out import LeftOut, leave_out_erased
 from memory.upkeep.manifest import Manifest
 from memory.upkeep.schema_guard import check_database
-from memory.upkeep.store_file import DATABASE
 from memory.upkeep.synced_files import sync
 from memory.upkeep.terminal import Report
+from memory.upkeep.vector_segments import DATABASE
 from memory.warm_files import WARM
 
 STORE: Final = "chroma"

@@ -17,11 +17,10 @@ import msgspec
 
 from memory.errors import UpkeepRefused, one_line
 from memory.records import MetadataValue, Record
+from memory.upkeep.vector_segments import LOCK_TIMEOUT_S, collection_facts
 
-DATABASE: Final = "chroma.sqlite3"
 DOCUMENT_KEY: Final = "chroma:document"
 RECORDS_PER_READ: Final = 500
-LOCK_TIMEOUT_S: Final = 10.0
 
 _COLLECTIONS: Final = """
     SELECT c.id, c.name, c.dimension, s.id FROM collections c
@@ -132,13 +131,7 @@ class StoreFile:
 
     def collections(self) -> list[StoredCollection]:
         """All collections, by name."""
-        facts: dict[str, dict[str, str | int]] = {}
-        for collection, key, text, number in self._connection.execute(
-            "SELECT collection_id, key, str_value, int_value FROM collection_metadata"
-        ):
-            value = text if text is not None else number
-            if value is not None:
-                facts.setdefault(collection, {})[key] = value
+        facts = collection_facts(self._connection)
         return [
             StoredCollection(
                 id=key, name=name, dimension=dimension, segment=segment, facts=facts.get(key, {})

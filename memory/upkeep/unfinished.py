@@ -14,7 +14,7 @@ from memory.placement import Placement
 from memory.upkeep.layouts import setting_of
 from memory.upkeep.migration import GOING, LEFT, SWAP
 from memory.upkeep.restore import STORE, finish_restore
-from memory.upkeep.store_file import DATABASE
+from memory.upkeep.vector_segments import DATABASE
 
 LOCK_TIMEOUT_S: Final = 5.0
 

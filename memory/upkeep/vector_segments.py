@@ -74,13 +74,7 @@ def vector_segments(connection: sqlite3.Connection) -> list[VectorSegment]:
     """All collections that have an index, by name; none where Chroma has not been yet."""
     if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'segments'").fetchone():
         return []
-    facts: dict[str, dict[str, str | int]] = {}
-    for collection, key, text, number in connection.execute(
-        "SELECT collection_id, key, str_value, int_value FROM collection_metadata"
-    ):
-        value = text if text is not None else number
-        if value is not None:
-            facts.setdefault(collection, {})[key] = value
+    facts = collection_facts(connection)
     return [
         VectorSegment(
             id=segment,
@@ -92,6 +86,18 @@ def vector_segments(connection: sqlite3.Connection) -> list[VectorSegment]:
         )
         for collection, name, dimension, segment, records in connection.execute(_SEGMENTS, (HNSW,))
     ]
+
+
+def collection_facts(connection: sqlite3.Connection) -> dict[str, dict[str, str | int]]:
+    """What is written in each collection about itself, by its id."""
+    facts: dict[str, dict[str, str | int]] = {}
+    for collection, key, text, number in connection.execute(
+        "SELECT collection_id, key, str_value, int_value FROM collection_metadata"
+    ):
+        value = text if text is not None else number
+        if value is not None:
+            facts.setdefault(collection, {})[key] = value
+    return facts
 
 
 def topic_of(segment: VectorSegment) -> str:

@@ -20,7 +20,8 @@ from memory.messages import Message
 from memory.upkeep import backup as backup_module
 from memory.upkeep import manifest
 from memory.upkeep.backup import back_up, back_up_into
-from memory.upkeep.store_file import DATABASE, StoreFile
+from memory.upkeep.store_file import StoreFile
+from memory.upkeep.vector_segments import DATABASE
 from tests.contracts.long_term_world import said, somebody, vector_of
 from tests.memory.chroma_world import opened, serving
 from tests.memory.upkeep.store_world import USERS, filled, ignore

@@ -12,7 +12,7 @@ import pytest
 
 from memory.data_folder import hold
 from memory.upkeep.ledger import SqliteLedger
-from memory.upkeep.store_file import DATABASE
+from memory.upkeep.vector_segments import DATABASE
 from tests.memory.upkeep.store_world import USERS, filled
 
 pytestmark = pytest.mark.chroma

@@ -13,7 +13,8 @@ from memory.messages import Message, UserId
 from memory.placement import PerUser, Placement, Sharded
 from memory.upkeep.backup import back_up
 from memory.upkeep.comparison import Differences, Gone, compare, directory_of
-from memory.upkeep.store_file import DATABASE, StoreFile
+from memory.upkeep.store_file import StoreFile
+from memory.upkeep.vector_segments import DATABASE
 from tests.contracts.long_term_world import vectors_of
 from tests.memory.chroma_world import opened, serving
 from tests.memory.upkeep.store_world import fill, filled, ignore

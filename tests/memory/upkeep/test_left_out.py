@@ -16,7 +16,8 @@ from memory.records import placeholder
 from memory.upkeep.backup import back_up
 from memory.upkeep.ledger import SqliteLedger
 from memory.upkeep.left_out import LeftOut, leave_out_erased
-from memory.upkeep.store_file import DATABASE, StoreFile
+from memory.upkeep.store_file import StoreFile
+from memory.upkeep.vector_segments import DATABASE
 from tests.memory.upkeep.store_world import USERS, filled, ignore
 
 pytestmark = pytest.mark.chroma

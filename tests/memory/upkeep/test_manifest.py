@@ -11,7 +11,7 @@ from memory import __version__
 from memory.errors import UpkeepRefused
 from memory.upkeep import manifest
 from memory.upkeep.backup import back_up
-from memory.upkeep.store_file import DATABASE
+from memory.upkeep.vector_segments import DATABASE
 from tests.memory.upkeep.store_world import filled, ignore
 
 pytestmark = pytest.mark.chroma

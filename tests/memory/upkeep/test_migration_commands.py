@@ -14,7 +14,8 @@ from memory.data_folder import hold
 from memory.messages import Message, UserId
 from memory.placement import PerUser, Placement, Sharded
 from memory.upkeep.rebuilds import Rebuild, Rebuilds
-from memory.upkeep.store_file import DATABASE, StoreFile
+from memory.upkeep.store_file import StoreFile
+from memory.upkeep.vector_segments import DATABASE
 from tests.memory.chroma_world import opened, serving
 from tests.memory.upkeep.store_world import everything, fill, filled
 from tests.memory.upkeep.test_backup_commands import run

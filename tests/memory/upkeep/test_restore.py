@@ -19,7 +19,7 @@ from memory.upkeep import restore as restore_module
 from memory.upkeep.backup import back_up
 from memory.upkeep.ledger import FILE, SqliteLedger
 from memory.upkeep.restore import COPYING, REPLACED, RESTORED, Restored, finish_restore, restore
-from memory.upkeep.store_file import DATABASE
+from memory.upkeep.vector_segments import DATABASE
 from tests.contracts.long_term_world import vectors_of
 from tests.memory.chroma_world import opened, serving
 from tests.memory.upkeep.store_world import USERS, everything, fill, filled, ignore

@@ -8,7 +8,8 @@ import pytest
 from memory.errors import UpkeepRefused
 from memory.records import message_record
 from memory.upkeep import store_file
-from memory.upkeep.store_file import DATABASE, StoreFile
+from memory.upkeep.store_file import StoreFile
+from memory.upkeep.vector_segments import DATABASE
 from tests.memory.upkeep.store_world import filled
 
 pytestmark = pytest.mark.chroma

@@ -9,8 +9,8 @@ from memory.errors import UpkeepRefused
 from memory.placement import Sharded
 from memory.upkeep.migration import GOING, LEFT
 from memory.upkeep.restore import RESTORED
-from memory.upkeep.store_file import DATABASE
 from memory.upkeep.unfinished import see_to_unfinished
+from memory.upkeep.vector_segments import DATABASE
 from tests.memory.chroma_world import serving
 from tests.memory.upkeep.migration_world import Store
 from tests.memory.upkeep.store_world import filled
