@@ -25,7 +25,6 @@ BOUNDARIES = {
     "chat_server/turn.py",  # one turn
     "chat_server/websocket.py",  # one connection
     "memory/hot.py",  # one load; who waits gets the error
-    "memory/group_commit.py",  # one batch; who waits gets the error
 }
 
 

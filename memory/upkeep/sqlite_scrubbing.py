@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from pathlib import Path
 from typing import Final
 
 from memory.messages import UserId
@@ -45,7 +44,7 @@ _OTHER_TOPICS: Final = """
 _MERGE: Final = (
     "INSERT INTO embedding_fulltext_search (embedding_fulltext_search, rank) VALUES ('merge', ?)"
 )
-_DEAD_USER: Final = """
+_OF_USER: Final = """
     SELECT 1 FROM embedding_metadata WHERE key = 'user_id' AND string_value = ? LIMIT 1
 """
 
@@ -128,10 +127,4 @@ def truncate_wal(connection: sqlite3.Connection) -> bool:
 
 def holds_user(connection: sqlite3.Connection, user: UserId) -> bool:
     """Whether any record is *user*'s."""
-    return connection.execute(_DEAD_USER, (user,)).fetchone() is not None
-
-
-def wal_bytes(database: Path) -> int:
-    """The size of the write-ahead log."""
-    wal = database.with_name(f"{database.name}-wal")
-    return wal.stat().st_size if wal.exists() else 0
+    return connection.execute(_OF_USER, (user,)).fetchone() is not None
