@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from memory.messages import Message
+from memory.ranking import RELEVANT
 from memory.recalled import Recalled
 from memory.short_term import Window
 
@@ -24,14 +25,15 @@ def merge_context(
     """The window without the question, and the best *max_results* of *recalled*.
 
     A memory is left out when the window or the question says the same, by id or by words, or
-    when a better one does. *recalled* is best first, and stays in that order.
+    when a better one does; also when it is not ``RELEVANT``: what does not belong to the question
+    makes answers worse. *recalled* is best first, and stays in that order.
     """
     recent = tuple(message for message in window.messages if message.id != question.id)
     said = {question.id, *(message.id for message in recent)}
     texts = {_folded(question.text), *(_folded(message.text) for message in recent)}
     memories: list[Recalled] = []
     for memory in recalled:
-        if len(memories) >= max_results:
+        if len(memories) >= max_results or memory.score < RELEVANT:
             break
         folded = _folded(memory.text)
         if memory.id in said or folded in texts:

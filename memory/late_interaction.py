@@ -109,8 +109,8 @@ def _cosines(words: int) -> Floats:
 
 
 def _above_median(values: Floats, counted: npt.NDArray[np.bool_]) -> Floats:
-    """0 for the median of those *counted*, 1 for the best of them and what is better."""
+    """0 for the median of those *counted* and what is below, 1 for the best of them."""
     among = values[counted] if counted.any() else values
     middle = float(np.median(among))
-    shares: Floats = np.clip((values - middle) / (float(among.max()) - middle + 1e-6), 0, 1)
+    shares: Floats = np.maximum(values - middle, 0) / (float(among.max()) - middle + 1e-3)
     return shares

@@ -1,6 +1,6 @@
 """Which memories answer a question: words, meaning, concepts, late interaction, place, speaker.
 
-The weights are round; ``docs/decisions/0012-ranking.md`` has the figures and what they are from.
+The weights are round; ``docs/decisions/0013-ranking.md`` has the figures and what they are from.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from memory.late_interaction import SlotMarks, late_interaction
 from memory.lexical import Links, Slots
 from memory.question import Question
 
+TURN = 1.0
+"""BM25 over the message alone."""
 PAIR = 1.5
 """BM25 over the message with its predecessor."""
 WINDOW = 1.5
@@ -36,7 +38,8 @@ PIECES_AROUND = 1.5
 SPEAKER = 3.0
 """The question names who said it."""
 ROLE = 2.0
-"""The user said it; where the question is after the assistant's words, the assistant."""
+"""The user said it; where the question is after the assistant's words, the assistant. Half as
+much where the question is in the memories' own words."""
 LENGTH = 2.0
 """Long messages hold more facts than short ones."""
 QUESTION = -1.0
@@ -64,7 +67,7 @@ ECHO = 0.998
 stands around it says how well the memories can answer."""
 RUNNERS_UP = 6
 """The score of an item goes by how far it is above the one in this place."""
-RELEVANT = 0.11
+RELEVANT = 0.13
 """Items below this score are not put into a prompt."""
 LEAST_SHARE = 0.1
 """A signal that brought less than this part of the total is not named."""
@@ -146,13 +149,17 @@ def rank(question: Question, evidence: Evidence) -> Ranking:
     links = _inner(evidence.links, slots)
     cosine = evidence.cosine if evidence.cosine is not None else np.zeros(slots, np.float32)
     apart = _apart(cosine, links)
-    words, around = _lexical(evidence, apart)
+    trust = _trust(evidence.words, apart)
+    words, around = _lexical(evidence, trust)
     best = np.float32(max(float(cosine[apart].max(initial=0.0)), LEAST_BEST_COSINE))
-    near: Scores = np.clip(cosine / best, 0, 1).astype(np.float32)
-    meaning = MEANING * near
-    neighbour = around + MEANT_CONVERSATION * _three_best(near, links.talk)
+    near: Scores = (np.maximum(cosine, 0) / best).astype(np.float32)
+    talk = _three_best(np.minimum(near, 1), links.talk)
+    meaning = MEANING * near + np.float32(MEANT_CONVERSATION) * np.minimum(near, talk)
+    neighbour = around + MEANT_CONVERSATION * np.maximum(talk - near, 0)
     time, speaker, recency = _asked_for(question, evidence.traits)
-    total = words + meaning + neighbour + time + speaker + recency + _fitting(question, evidence)
+    total = (
+        words + meaning + neighbour + time + speaker + recency + _fitting(question, evidence, trust)
+    )
     if question.marks is not None and evidence.marks is not None and len(question.marks.ids):
         alone, together = late_interaction(question.marks, evidence.marks, links, total, apart)
         meaning = meaning + PIECES * alone
@@ -161,7 +168,7 @@ def rank(question: Question, evidence: Evidence) -> Ranking:
     return Ranking(
         total=total.astype(np.float32, copy=False),
         words=words,
-        meaning=meaning,
+        meaning=meaning.astype(np.float32, copy=False),
         neighbour=neighbour,
         time=time,
         speaker=speaker,
@@ -179,7 +186,7 @@ def _apart(cosine: Scores, links: Links) -> npt.NDArray[np.bool_]:
         before, after = links.previous[echoes], links.following[echoes]
         for touched in (echoes, before, after, links.previous[before], links.following[after]):
             apart[touched] = False
-    return apart[:-1]
+    return apart[:-1] if apart[:-1].any() else np.ones(len(cosine), np.bool_)
 
 
 def _place(totals: Scores, place: int) -> float:
@@ -189,24 +196,31 @@ def _place(totals: Scores, place: int) -> float:
     return max(float(np.partition(totals, -place)[-place]), 0.0)
 
 
-def _lexical(evidence: Evidence, apart: npt.NDArray[np.bool_]) -> tuple[Scores, Scores]:
+def _trust(said: LexicalScores, apart: npt.NDArray[np.bool_]) -> float:
+    """0..1: how far the question is in the memories' own words."""
+    best = float(said.pair[apart].max(initial=0.0)) / (said.weight or 1.0)
+    return min(max((best - FOREIGN_SHARE) / (SHARED_SHARE - FOREIGN_SHARE), 0.0), 1.0)
+
+
+def _lexical(evidence: Evidence, trust: float) -> tuple[Scores, Scores]:
     """What words and concepts of the message itself bring, and what those around it do."""
     said, meant = evidence.words, evidence.concepts
     weight = said.weight or 1.0
     pair = said.pair / weight
     alone = np.minimum(said.turn / weight, pair)
-    best = float(pair[apart].max(initial=0.0))
-    trust = min(max((best - FOREIGN_SHARE) / (SHARED_SHARE - FOREIGN_SHARE), 0.0), 1.0)
-    around = PAIR * (pair - alone) + WINDOW / weight * said.window
-    around = around + CONVERSATION / weight * said.conversation
     concept_weight = max(meant.weight, LEAST_CONCEPT_WEIGHT)
     concept = np.minimum(meant.turn, meant.pair) / concept_weight
-    beside = meant.pair / concept_weight - concept
-    concepts_around = CONCEPT_PAIR * beside + CONCEPT_WINDOW / concept_weight * meant.window
-    return (
-        (0.5 + trust) * PAIR * alone + (1 - trust) * CONCEPT_PAIR * concept,
-        (0.5 + trust) * around + (1 - trust) * concepts_around,
-    )
+    own, around = (0.5 + trust) * TURN * alone, np.zeros_like(alone)
+    for share, mine, view in (
+        ((0.5 + trust) * PAIR, alone, pair),
+        ((0.5 + trust) * WINDOW, alone, said.window / weight),
+        ((0.5 + trust) * CONVERSATION, alone, said.conversation / weight),
+        ((1 - trust) * CONCEPT_PAIR, concept, meant.pair / concept_weight),
+        ((1 - trust) * CONCEPT_WINDOW, concept, meant.window / concept_weight),
+    ):
+        own = own + np.float32(share) * np.minimum(mine, view)
+        around = around + np.float32(share) * np.maximum(view - mine, 0)
+    return own.astype(np.float32), around.astype(np.float32)
 
 
 def _asked_for(question: Question, traits: Traits) -> tuple[Scores, Scores, Scores]:
@@ -220,22 +234,24 @@ def _asked_for(question: Question, traits: Traits) -> tuple[Scores, Scores, Scor
         order = np.argsort(np.where(traits.words > 0, traits.times, -np.inf), kind="stable")
         recency = zeros.copy()
         recency[order] = np.linspace(0, RECENCY, len(zeros), dtype=np.float32)
-    said_by = traits.by_assistant if question.asks_reply else traits.by_user
-    speaker = np.float32(SPEAKER) * traits.named + np.float32(ROLE) * said_by
+    speaker: npt.NDArray[np.floating] = SPEAKER * traits.named
+    if question.asks_reply:
+        speaker = speaker + ROLE * traits.by_assistant
     return time, speaker.astype(np.float32), recency
 
 
-def _fitting(question: Question, evidence: Evidence) -> Scores:
+def _fitting(question: Question, evidence: Evidence, trust: float) -> Scores:
     """What the kind of each message brings."""
     traits = evidence.traits
     length = np.minimum(np.log1p(traits.words) / np.log1p(LONG_WORDS), 1)
-    fitting = LENGTH * length + QUESTION * traits.asks
+    fitting: npt.NDArray[np.floating] = LENGTH * length + QUESTION * traits.asks
+    if not question.asks_reply:
+        fitting = fitting + ROLE * (1 - trust / 2) * traits.by_user
     if question.asks_number:
         fitting = fitting + NUMBER * traits.figure
     if question.asks_code:
         fitting = fitting + CODE * traits.code
-    fitted: Scores = fitting.astype(np.float32)
-    return fitted
+    return fitting.astype(np.float32)
 
 
 def _three_best(near: Scores, talk: Slots) -> Scores:

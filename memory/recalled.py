@@ -10,8 +10,9 @@ from memory.messages import ConversationId, MessageId, Role
 class Recalled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One memory that was found for a query.
 
-    ``score`` orders the results of one query and lies in 0..1. ``why`` names the signals that
-    brought it up, strongest first: ``words``, ``meaning``, ``speaker``, ``neighbour``.
+    ``score`` orders the results of one query: the chance, 0..1, that the item is among what
+    answers it. ``why`` names the signals that brought it up, strongest first: ``words``,
+    ``meaning``, ``neighbour``, ``time``, ``speaker``, ``recency``.
     """
 
     id: MessageId

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from memory.context import merge_context
 from memory.messages import ConversationId, Message, MessageId, UserId
+from memory.ranking import RELEVANT
 from memory.recalled import Recalled
 from memory.short_term import Window
 
@@ -53,6 +54,11 @@ def test_the_window_is_kept_in_order_without_the_question() -> None:
 
 def test_a_memory_that_the_window_holds_is_dropped() -> None:
     assert merged([said("a", "I moved")], [memory("a", "I moved"), memory("b", "Lisbon")]) == ["b"]
+
+
+def test_a_memory_that_is_not_relevant_is_dropped() -> None:
+    found = [memory("a", "Lisbon", RELEVANT + 0.01), memory("b", "Tea", RELEVANT - 0.01)]
+    assert merged([], found) == ["a"]
 
 
 def test_a_memory_that_says_what_the_window_says_is_dropped() -> None:

@@ -32,8 +32,14 @@ def lexical(
     window: tuple[float, ...] = (),
     weight: float = 4.0,
 ) -> LexicalScores:
-    rows = [row(*each) if each else np.zeros(slots, np.float32) for each in (turn, pair, window)]
-    return LexicalScores(*rows, np.zeros(slots, np.float32), weight)
+    nothing = np.zeros(slots, np.float32)
+    return LexicalScores(
+        turn=row(*turn) if turn else nothing,
+        pair=row(*pair) if pair else nothing,
+        window=row(*window) if window else nothing,
+        conversation=nothing,
+        weight=weight,
+    )
 
 
 def flags(slots: int, *yes: int) -> npt.NDArray[np.bool_]:
@@ -77,8 +83,8 @@ def ranked(question: Question = PLAIN, *, slots: int = 2, **known: Any) -> Ranki
 def test_own_words_win_and_are_named_first() -> None:
     ranking = ranked(words=lexical(2, turn=(4, 0), pair=(4, 0), window=(4, 4)))
     assert ranking.total[0] > ranking.total[1]
-    assert ranking.why(0) == ("words", "neighbour")
-    assert "words" not in ranking.why(1)
+    assert ranking.why(0) == ("words",)
+    assert ranking.why(1) == ("neighbour",)
 
 
 def test_what_the_neighbour_says_is_not_taken_for_own_words() -> None:
