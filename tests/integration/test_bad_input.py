@@ -187,3 +187,26 @@ def test_pages_carry_a_policy_that_allows_no_foreign_script_or_image(
     assert "default-src 'self'" in policy
     assert "img-src 'self' data:" in policy
     assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_a_page_of_a_foreign_origin_cannot_use_the_cookie_over_http(
+    server: RunningServer,
+) -> None:
+    said = {"id": "i1", "conversation": "c1", "role": "user", "text": "planted"}
+    line = json.dumps(said | {"timestamp": 1.7e9})
+    async with httpx.AsyncClient(base_url=server.url) as page:
+        user = (await page.post("/api/session")).json()["user"]
+        for origin in ("https://evil.test", "http://127.0.0.1:1", "null"):
+            headers = {"Origin": origin, "Content-Type": "text/plain"}
+            for method, path, body in (
+                ("POST", "/api/import", line),
+                ("DELETE", "/api/me", json.dumps({"confirm": user})),
+                ("GET", "/api/export", ""),
+            ):
+                refused = await page.request(method, path, content=body, headers=headers)
+                assert refused.status_code == 403
+                assert refused.json()["error"]["code"] == "forbidden"
+        own = {"Origin": server.url}
+        assert (await page.get("/api/export", headers=own)).text == ""
+        await page.post("/api/import", content=line, headers=own)
+        assert "planted" in (await page.get("/api/export")).text
