@@ -1,15 +1,16 @@
-"""Recall of the evidence in long conversations, and the latency of a search in RAM.
+"""Recall of the evidence, what of it goes into prompts, and the latency of a search in RAM.
 
-``python bench/recall.py [--data FILE] [--model FOLDER]``
+``python -m bench.recall [--data FILE] [--model FOLDER] [--ablation]``
 
-Always measured: ``paraphrases.json``, written for this project: one user's chats with an assistant,
-and questions that share next to no word with their evidence.
+Always measured: the project's own set (``recall_set/``: invented users who talk with an assistant
+over months; one half may be fitted on, the other only checks) and ``paraphrases.json``.
 
 FILE (or ``TANDEM_LOCOMO``) is LoCoMo (Maharana and others, ACL 2024) reshaped to a list of
 ``{sessions: [{session, turns: [{id, speaker, text, image_caption?}]}], questions: [{question,
-evidence, category}]}``. It is not part of this repository (CC BY-NC). A turn is one message, a
-session one conversation, a picture's caption part of the text. Recall is the share of a question's
-evidence turns among the first k, averaged over the questions of categories 1 to 4.
+evidence, category}]}``. It is not part of this repository (CC BY-NC), and nothing is fitted to it.
+A turn is one message, a session one conversation, a picture's caption part of the text. Recall is
+the share of a question's evidence among the first k, averaged over the questions; the interval
+holds 95 % of the means of 1,000 draws of as many talks (bootstrap).
 """
 
 from __future__ import annotations
@@ -18,228 +19,242 @@ import argparse
 import json
 import os
 import platform
-import random
-import re
-import sys
 import time
-from collections.abc import Callable, Iterator
-from itertools import accumulate
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+from unittest.mock import patch
 
 import anyio
 import numpy as np
 
+from bench.recall_baseline import round_weight_totals
+from bench.recall_data import SMALL_TALK, Question, Talk, own_users, read_talk, read_user
+from bench.recall_injection import injected, summary
+from memory import ranking
+from memory.errors import MemoryFault
+from memory.hot_memory import HotMemory
+from memory.lexical import LexicalIndex
+from memory.onnx_embedder import OnnxEmbedder
+from memory.recalled import Recall
+from memory.tokens import tokens
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # it is run as a script, from any folder
-
-from memory.errors import MemoryFault  # noqa: E402 - after the path is set
-from memory.hot_memory import HotMemory  # noqa: E402
-from memory.lexical import LexicalIndex  # noqa: E402
-from memory.messages import (  # noqa: E402
-    ConversationId,
-    Message,
-    MessageId,
-    UserId,
-    Vector,
-    Vectors,
-)
-from memory.onnx_embedder import OnnxEmbedder  # noqa: E402
-from memory.tokens import tokens  # noqa: E402
-
 DEPTHS = (5, 10, 30)
-TURN_ID = re.compile(r"D\d+:\d+")
-ADVERSARIAL = 5
 ROOMY_BYTES = 1_000_000_000
-QUERIES = 300
-ROLES = ("user", "assistant")
-DIMENSION = 384
-
-
-class Question(NamedTuple):
-    text: str
-    vector: Vector
-    evidence: set[str]
-
-
-class Talk(NamedTuple):
-    """One pair of speakers: all their messages, oldest first, and what is asked about them."""
-
-    messages: list[Message]
-    vectors: Vectors
-    questions: list[Question]
-
+DRAWS = 1000
+LEFT_OUT = (
+    ("TURN", "PAIR", "WINDOW", "CONVERSATION"),
+    ("CONCEPT_PAIR", "CONCEPT_WINDOW"),
+    ("MEANING",),
+    ("MEANT_CONVERSATION",),
+    ("PIECES", "PIECES_AROUND"),
+    ("SPEAKER",),
+    ("ROLE",),
+    ("LENGTH",),
+    ("QUESTION",),
+    ("NUMBER",),
+    ("CODE",),
+    ("TIME",),
+    ("RECENCY",),
+)
+"""What the ablation leaves out, by the names of the weights in ``memory.ranking``."""
 
 Ranker = Callable[[Question], list[str]]
 """Ids of the first ``max(DEPTHS)`` messages for a question, best first."""
 
 
-def messages_of(talk: dict[str, Any]) -> Iterator[Message]:
-    number = 0
-    for session in talk["sessions"]:
-        for turn in session["turns"]:
-            yield Message(
-                id=MessageId(turn["id"]),
-                user=UserId("bench"),
-                conversation=ConversationId(str(session["session"])),
-                role="assistant" if turn["speaker"] == "assistant" else "user",
-                author=None if turn["speaker"] in ROLES else turn["speaker"],
-                text=f"{turn['text']} {turn.get('image_caption') or ''}".strip(),
-                timestamp=float(number),
-                depth=number,
-            )
-            number += 1
-
-
-async def read_talk(talk: dict[str, Any], embedder: OnnxEmbedder) -> Talk:
-    messages = list(messages_of(talk))
-    known = {message.id for message in messages}
-    asked = [each for each in talk["questions"] if each["category"] != ADVERSARIAL]
-    evidence = [set(TURN_ID.findall(" ".join(each["evidence"]))) & known for each in asked]
-    vectors = await embedder.embed([message.text for message in messages])
-    asking = await embedder.embed([each["question"] for each in asked])
-    questions = [
-        Question(each["question"], vector, turns)
-        for each, vector, turns in zip(asked, asking, evidence, strict=True)
-        if turns
-    ]
-    return Talk(messages, vectors, questions)
+def first(talk: Talk, totals: np.ndarray[Any, Any]) -> list[str]:
+    order = np.argsort(-totals, kind="stable")[: max(DEPTHS)]
+    return [talk.messages[place].id for place in order]
 
 
 def dense_only(talk: Talk) -> Ranker:
-    def ranker(question: Question) -> list[str]:
-        order = np.argsort(-(talk.vectors @ question.vector), kind="stable")
-        return [talk.messages[place].id for place in order[: max(DEPTHS)]]
+    vectors = np.stack([embedded.vector for embedded in talk.embedded])
+    return lambda question: first(talk, vectors @ question.embedded.vector)
 
-    return ranker
+
+def index_of(talk: Talk) -> LexicalIndex:
+    index = LexicalIndex()
+    for slot, message in enumerate(talk.messages):
+        spoken = f"{message.author}: {message.text}" if message.author else message.text
+        index.add(slot, tokens(spoken), message.conversation)
+    return index
 
 
 def words_only(talk: Talk) -> Ranker:
-    index = LexicalIndex()
-    for slot, message in enumerate(talk.messages):
-        spoken = f"{message.author or message.role}: {message.text}"
-        index.add(slot, tokens(spoken), message.conversation)
+    index, count = index_of(talk), len(talk.messages)
+    return lambda question: first(talk, index.scores(tokens(question.text)).first(count).turn)
+
+
+def round_weights(talk: Talk) -> Ranker:
+    index, count = index_of(talk), len(talk.messages)
+    vectors = np.stack([embedded.vector for embedded in talk.embedded])
+    words = np.array([len(tokens(message.text)) for message in talk.messages], np.float32)
+    asks = np.array([message.text.rstrip().endswith(("?", "\uff1f")) for message in talk.messages])
+    names = [set(tokens(message.author or message.role)) for message in talk.messages]
 
     def ranker(question: Question) -> list[str]:
-        turn = index.scores(tokens(question.text)).first(len(talk.messages)).turn
-        return [talk.messages[place].id for place in np.argsort(-turn, kind="stable")[:30]]
+        asked = tokens(question.text)
+        named = np.array([not name.isdisjoint(asked) for name in names])
+        lexical = index.scores(asked).first(count)
+        cosine = vectors @ question.embedded.vector
+        return first(talk, round_weight_totals(lexical, cosine, words, asks, named))
 
     return ranker
 
 
-def fusion(talk: Talk, *, vectors: bool) -> Ranker:
+def searched(talk: Talk) -> Callable[[Question, int], Recall]:
+    """The search that the server does."""
     memory = HotMemory(max_messages=len(talk.messages), max_bytes=ROOMY_BYTES)
-    for message, vector in zip(talk.messages, talk.vectors, strict=True):
-        memory.add(message, vector)
+    for message, embedded in zip(talk.messages, talk.embedded, strict=True):
+        memory.add(message, embedded.vector, marks=embedded.marks.rarest())
+    memory.read_to_end = True
+    return lambda question, limit: memory.search(
+        question.text,
+        question.embedded.vector,
+        limit=limit,
+        marks=question.embedded.marks,
+        asked_at=question.asked_at,
+    )
 
-    def ranker(question: Question) -> list[str]:
-        vector = question.vector if vectors else None
-        found = memory.search(question.text, vector, limit=max(DEPTHS))
-        return [item.id for item in found.items]
 
-    return ranker
+def final(talk: Talk) -> Ranker:
+    search = searched(talk)
+    return lambda question: [item.id for item in search(question, max(DEPTHS)).items]
 
 
-def recall(talks: list[Talk], make: Callable[[Talk], Ranker]) -> dict[str, float]:
-    shares: list[list[float]] = []
+def recall(talks: list[Talk], make: Callable[[Talk], Ranker]) -> dict[str, list[float]]:
+    """For each depth the mean, and the lower and upper end of its interval."""
+    by_talk = []
     for talk in talks:
-        ranker = make(talk)
+        ranker, shares = make(talk), []
         for question in talk.questions:
-            first = ranker(question)
-            hits = [len(question.evidence & set(first[:depth])) for depth in DEPTHS]
-            shares.append([hit / len(question.evidence) for hit in hits])
-    means = np.mean(shares, axis=0)
-    return {str(depth): round(float(mean), 4) for depth, mean in zip(DEPTHS, means, strict=True)}
+            if question.evidence:
+                ids = ranker(question)
+                hits = [len(question.evidence & set(ids[:depth])) for depth in DEPTHS]
+                shares.append([hit / len(question.evidence) for hit in hits])
+        by_talk.append(np.array(shares))
+    dice = np.random.default_rng(0)
+    draws = [
+        np.concatenate([by_talk[each] for each in dice.integers(0, len(by_talk), len(by_talk))])
+        for _ in range(DRAWS)
+    ]
+    means = np.concatenate(by_talk).mean(axis=0)
+    low, high = np.percentile([draw.mean(axis=0) for draw in draws], (2.5, 97.5), axis=0)
+    rows = np.round(np.stack((means, low, high), axis=1), 4).tolist()
+    return {str(depth): row for depth, row in zip(DEPTHS, rows, strict=True)}
 
 
-async def measure_recall(data: list[dict[str, Any]], model: Path) -> dict[str, Any]:
-    embedder = OnnxEmbedder.open(model, threads=2)
-    talks = [await read_talk(talk, embedder) for talk in data]
-    await embedder.aclose()
-    return {
-        "talks": len(talks),
-        "messages": sum(len(talk.messages) for talk in talks),
-        "questions": sum(len(talk.questions) for talk in talks),
-        "recall": {
-            "dense": recall(talks, dense_only),
-            "words": recall(talks, words_only),
-            "fusion without vectors": recall(talks, lambda talk: fusion(talk, vectors=False)),
-            "fusion": recall(talks, lambda talk: fusion(talk, vectors=True)),
-        },
-    }
+def ablation(talks: list[Talk]) -> dict[str, dict[str, list[float]]]:
+    """The final ranking with each group of weights at zero."""
+    rows = {}
+    for names in LEFT_OUT:
+        zeros: dict[str, Any] = dict.fromkeys(names, 0.0)
+        with patch.multiple(ranking, **zeros):
+            rows["without " + " ".join(names)] = recall(talks, final)
+    return rows
 
 
-def measure_latency(count: int) -> dict[str, float]:
-    """Made-up messages of 5 to 45 words, frequencies as in language; made-up unit vectors."""
-    dice = random.Random(count)
-    numbers = np.random.default_rng(count)
-    words = [f"w{number}" for number in range(20_000)]
-    sums = list(accumulate(1 / (rank + 3) for rank in range(len(words))))
-    vectors = numbers.standard_normal((count + QUERIES, DIMENSION), np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    memory = HotMemory(max_messages=count, max_bytes=ROOMY_BYTES)
-    started = time.perf_counter()
-    for number in range(count):
-        message = Message(
-            id=MessageId(str(number)),
-            user=UserId("bench"),
-            conversation=ConversationId(str(number // 40)),
-            role="user" if number % 2 else "assistant",
-            text=" ".join(dice.choices(words, cum_weights=sums, k=dice.randint(5, 45))),
-            timestamp=float(number),
-            depth=number,
-        )
-        memory.add(message, vectors[number])
-    added_us = (time.perf_counter() - started) / count * 1e6
+def injection(talks: list[Talk]) -> dict[str, dict[str, float]]:
+    """What goes into prompts, with the threshold and as plain first five."""
+    kept: dict[str, list[Any]] = {}
     took_ms = []
-    for number in range(QUERIES):
-        text = " ".join(dice.choices(words, cum_weights=sums, k=12))
-        took_ms.append(memory.search(text, vectors[count + number], limit=10).took_ms)
-    return {
-        "messages": count,
-        "search_p50_ms": round(float(np.percentile(took_ms, 50)), 3),
-        "search_p95_ms": round(float(np.percentile(took_ms, 95)), 3),
-        "add_mean_us": round(added_us, 1),
-        "bytes_per_message": round(memory.size_bytes / count),
+    for talk in talks:
+        search = searched(talk)
+        for question in talk.questions:
+            kind = "answerable" if question.evidence else "without evidence"
+            found = search(question, 5)
+            took_ms.append(found.took_ms)
+            for name, threshold in (("relevant", True), ("first five", False)):
+                row = injected(question, found.items, threshold=threshold)
+                kept.setdefault(f"{kind}, {name}", []).append(row)
+    return {**{kind: summary(rows) for kind, rows in kept.items()}} | {
+        "search": {"p50_ms": round(float(np.median(took_ms)), 2)}
     }
+
+
+async def small_talk(talk: Talk, embedder: OnnxEmbedder) -> Talk:
+    """*talk* with small talk for questions: what is injected if the planner lets it pass."""
+    lines = json.loads((ROOT / "bench/recall_set" / SMALL_TALK).read_text())
+    texts = [line["text"] for line in lines]
+    embedded = await embedder.embed_marked(texts)
+    at = talk.messages[-1].timestamp
+    questions = [
+        Question(text, each, frozenset(), at) for text, each in zip(texts, embedded, strict=True)
+    ]
+    return talk._replace(questions=questions)
+
+
+async def measure(chosen: argparse.Namespace, files: dict[str, Path]) -> dict[str, Any]:
+    embedder = OnnxEmbedder.open(chosen.model, threads=1)
+    folder = ROOT / "bench/recall_set"
+    sources = {
+        "own set, to fit on": [await read_user(it, embedder) for it in own_users(folder, fit=True)],
+        "own set, to check": [await read_user(it, embedder) for it in own_users(folder, fit=False)],
+    }
+    for name, path in files.items():
+        talks = json.loads(path.read_text())
+        sources[name] = [
+            await read_talk(str(number), talk, embedder) for number, talk in enumerate(talks)
+        ]
+    results: dict[str, Any] = {}
+    for name, talks in sources.items():
+        rows = {
+            "dense only": recall(talks, dense_only),
+            "words only": recall(talks, words_only),
+            "round weights": recall(talks, round_weights),
+            "final": recall(talks, final),
+        }
+        if chosen.ablation:
+            rows |= ablation(talks)
+        results[name] = {
+            "messages": sum(len(talk.messages) for talk in talks),
+            "questions": sum(bool(it.evidence) for talk in talks for it in talk.questions),
+            "recall": rows,
+            "injection": injection(talks),
+        }
+    own = sources["own set, to check"]
+    results["small talk"] = {"injection": injection([await small_talk(it, embedder) for it in own])}
+    await embedder.aclose()
+    return results
 
 
 def show(results: dict[str, Any]) -> None:
-    for source, figures in results["recall"].items():
-        print(f"{source}: {figures['questions']} questions over {figures['messages']} messages")
-        print(f"{'recall at':24}" + "".join(f"{depth:>8}" for depth in DEPTHS))
-        for name, row in figures["recall"].items():
-            print(f"{name:24}" + "".join(f"{row[str(depth)]:8.3f}" for depth in DEPTHS))
-    for row in results["latency"]:
-        print("  ".join(f"{name} {value}" for name, value in row.items()))
+    for source, figures in results.items():
+        print(f"\n{source}: {figures.get('questions', '')} questions")
+        for name, row in figures.get("recall", {}).items():
+            cells = (
+                f"  {row[str(depth)][0]:.3f} ({row[str(depth)][1]:.3f}-{row[str(depth)][2]:.3f})"
+                for depth in DEPTHS
+            )
+            print(f"{name:46}" + "".join(cells))
+        for name, row in figures["injection"].items():
+            print(f"{name:46}" + "".join(f"  {key} {value}" for key, value in row.items()))
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description="Recall and latency of the memory.")
+    arguments = argparse.ArgumentParser(description="Recall, and what goes into prompts.")
     arguments.add_argument("--data", default=os.environ.get("TANDEM_LOCOMO", ""), metavar="FILE")
+    arguments.add_argument("--ablation", action="store_true")
     arguments.add_argument(
         "--model", type=Path, default=ROOT / "data/models/all-MiniLM-L6-v2", metavar="FOLDER"
     )
     chosen = arguments.parse_args()
-    sources = {"paraphrases": ROOT / "bench/paraphrases.json"}
+    files = {"paraphrases": ROOT / "bench/paraphrases.json"}
     if chosen.data and Path(chosen.data).is_file():
-        sources["LoCoMo"] = Path(chosen.data)
+        files["LoCoMo"] = Path(chosen.data)
     else:
         print("No LoCoMo data (--data FILE or TANDEM_LOCOMO): recall on it is not measured.")
-    results: dict[str, Any] = {"python": platform.python_version(), "cpus": os.cpu_count()}
-    results["recall"] = {}
     try:
-        for source, path in sources.items():
-            data = json.loads(path.read_text())
-            results["recall"][source] = anyio.run(measure_recall, data, chosen.model)
+        results = anyio.run(measure, chosen, files)
     except MemoryFault as fault:
-        print(f"Recall is not measured: {fault}")
-    results["latency"] = [measure_latency(count) for count in (1000, 2000)]
+        raise SystemExit(f"Recall is not measured: {fault}") from fault
     show(results)
-    folder = ROOT / "bench/results"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"recall-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.json"
-    path.write_text(json.dumps(results, indent=2) + "\n")
+    machine = {"python": platform.python_version(), "cpus": os.cpu_count()}
+    path = ROOT / f"bench/results/recall-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**machine, "results": results}, indent=2) + "\n")
     print(f"Written to {path.relative_to(ROOT)}")
 
 

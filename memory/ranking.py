@@ -67,7 +67,7 @@ ECHO = 0.998
 stands around it says how well the memories can answer."""
 RUNNERS_UP = 6
 """The score of an item goes by how far it is above the one in this place."""
-RELEVANT = 0.13
+RELEVANT = 0.14
 """Items below this score are not put into a prompt."""
 LEAST_SHARE = 0.1
 """A signal that brought less than this part of the total is not named."""
