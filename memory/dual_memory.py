@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
+from functools import partial
 
 import anyio
 import structlog
@@ -16,10 +17,12 @@ from memory.embedding_cache import EmbeddingCache
 from memory.embedding_fallback import EmbeddingFallback
 from memory.errors import ShortTermUnavailable, StoreError
 from memory.hot import HotMemories
+from memory.hot_memory import HotMemory
 from memory.long_term import LongTermMemory
 from memory.messages import Appended, ConversationId, Message, MessageId, UserId, Vector
 from memory.recall_cache import RecallCache, Sought
 from memory.recalled import Recall
+from memory.several_questions import merged, questions_in
 from memory.short_term import ShortTermMemory, Window
 from memory.token_marks import TokenMarks
 from memory.window_trust import WindowTrust
@@ -70,9 +73,10 @@ class DualMemory:
     async def embed_marked(self, user: UserId, text: str) -> Embedded:
         """The same with the marks of its pieces; kept for a while, for *user* alone.
 
-        Equal texts are embedded once, also at the same time.
+        Equal texts are embedded once, also at the same time; the questions of a message that asks
+        several in the same call.
         """
-        return (await self._embedded.get(user, [text]))[0]
+        return (await self._embedded.get(user, [text, *questions_in(text)]))[0]
 
     async def record(self, message: Message, vector: Vector) -> Appended:
         """Store *message* for good; recall finds it from then on.
@@ -215,23 +219,34 @@ class DualMemory:
     ) -> Recall:
         """The *limit* memories of *user* that fit *text* best, without *exclude*.
 
-        *embedded* is what the embedder says of *text*.
+        *embedded* is what the embedder says of *text*. Where it asks several questions, each is
+        searched for as well, and the best of all are returned.
 
         Raises:
             StoreUnavailable: nothing of the user's is at hand, and it cannot be read.
         """
-        asked_at, (vector, marks) = time.time(), embedded
+        questions = questions_in(text)
+        parts = await self._embedded.get(user, questions)
         memories = await self.hot.get(user, version)
-        return await self._recalled.search(
-            Sought(user, text, bool(vector.any()), int(asked_at // DAY_S)),
-            memories,
-            lambda depth: self.hot.search(
-                user,
+        found = [
+            await self._recalled.search(
+                Sought(user, asked, bool(of_it.vector.any()), int(time.time() // DAY_S)),
                 memories,
-                lambda here: here.search(text, vector, limit=depth, marks=marks, asked_at=asked_at),
-            ),
-            limit=limit,
-            exclude=exclude,
+                partial(self._find, user, memories, asked, of_it),
+                limit=limit,
+                exclude=exclude,
+            )
+            for asked, of_it in zip((text, *questions), (embedded, *parts), strict=True)
+        ]
+        return merged(found, limit) if questions else found[0]
+
+    async def _find(
+        self, user: UserId, memories: HotMemory, text: str, embedded: Embedded, depth: int
+    ) -> Recall:
+        return await self.hot.search(
+            user,
+            memories,
+            lambda here: here.search(text, embedded.vector, limit=depth, marks=embedded.marks),
         )
 
     async def forget_around(self, user: UserId) -> None:

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import anyio
+import httpx
 import pytest
 
 from tests.integration.bot import Bot, bot
@@ -70,6 +71,45 @@ async def test_the_model_is_given_persona_memories_window_and_message(
     assert found["text"] == "My sister Ana lives in Porto."
     assert found["conversation"] == first["conversation"]
     assert found["why"]
+
+
+async def test_a_draft_is_prepared_and_used_and_stored_nowhere(
+    server: RunningServer, stub: StubModel
+) -> None:
+    token = server.session()
+    async with bot(server.url, token) as client:
+        await client.ask("My sister Ana lives in Porto.", conversation="one")
+        await client.send(type="draft", text="Where does my sister Ana", conversation="two")
+        await client.send(type="draft", text="Where does my sister Ana live", conversation="two")
+        await prepared(server, 2)
+        await client.ask("Where does my sister Ana live?", conversation="two")
+    shown = httpx.get(f"{server.url}/metrics", timeout=10).text
+    assert 'tandem_speculation_sends_total{outcome="hit"} 1.0' in shown
+    memories = [frame for frame in client.frames if frame["type"] == "run.memories"][-1]
+    assert memories["plan"] == "relevant"
+    found = server.get("/api/search?q=Where+does+my+sister+Ana+live%3F", token).json()
+    assert (found["plan"], found["reason"]) == (memories["plan"], memories["reason"])
+    assert found["items"]
+    said = [item["text"] for item in found["items"]]
+    assert "Where does my sister Ana live" not in said
+    assert server.get("/api/search?q=thank+you", token).json()["plan"] == "none"
+    forced = server.get("/api/search?q=thank+you&plan=relevant", token).json()
+    assert (forced["plan"], forced["reason"], bool(forced["items"])) == (
+        "relevant",
+        "asked_for",
+        True,
+    )
+
+
+async def prepared(server: RunningServer, drafts: int) -> None:
+    """Wait until so many drafts are prepared or replaced."""
+    with anyio.fail_after(20):
+        while True:
+            lines = httpx.get(f"{server.url}/metrics", timeout=10).text.splitlines()
+            ends = [line for line in lines if line.startswith("tandem_speculation_drafts_total")]
+            if sum(float(line.split()[-1]) for line in ends if "dropped" not in line) >= drafts:
+                return
+            await anyio.sleep(0.05)
 
 
 async def test_a_restarted_server_remembers(
