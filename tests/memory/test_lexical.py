@@ -142,3 +142,14 @@ def test_what_was_removed_takes_no_room() -> None:
     index.remove(1, ["tea", "lemon", "lemon"], TWO)
     assert index.size_bytes - before <= 32
     assert not index.scores(["lemon"]).turn.any()
+
+
+def test_concepts_are_found_and_make_no_message_longer() -> None:
+    with_concepts, without = LexicalIndex(), LexicalIndex()
+    with_concepts.add(0, ["mum", "\u22480"], ConversationId("a"))
+    without.add(0, ["mum"], ConversationId("a"))
+    assert with_concepts.having("\u22480")[0]
+    assert not without.having("\u22480").any()
+    assert with_concepts.scores(["mum"]).turn[0] == without.scores(["mum"]).turn[0]
+    with_concepts.remove(0, ["mum", "\u22480"], ConversationId("a"))
+    assert not with_concepts.having("\u22480").any()
