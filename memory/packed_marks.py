@@ -40,7 +40,7 @@ class PackedMarks:
         if not count:
             return
         if slot >= len(self._starts):
-            room = max(slot + 1, len(self._starts) * 5 // 4, 64)
+            room = max(slot + 1, len(self._starts) * 9 // 8, 64)
             self._starts = extended(self._starts, room)
             self._counts = extended(self._counts, room)
         if self._end + count > len(self._ids):
@@ -103,6 +103,6 @@ class PackedMarks:
             self._starts[used] = np.cumsum(counts) - counts
             self._end = self._held
         if self._end + count > len(self._ids):
-            room = max(self._end + count, len(self._ids) * 5 // 4, _LEAST_ROOM)
+            room = max(self._end + count, len(self._ids) * 9 // 8, _LEAST_ROOM)
             self._ids = extended(self._ids, room)
             self._bits = extended(self._bits.reshape(-1, words), room)

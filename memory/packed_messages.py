@@ -70,7 +70,7 @@ class PackedMessages:
             self._ids.append(None)
             self._bodies.append(b"")
             if slot >= len(self.columns.words):
-                room = max(slot + 1, slot * 5 // 4, 64)
+                room = max(slot + 1, slot * 9 // 8, 64)
                 self.columns = _each(self.columns, lambda column: extended(column, room))
         columns = self.columns
         columns.words[slot] = words

@@ -64,7 +64,7 @@ class PackedVectors:
         self._rows, self._scales = rows.copy(), scales.copy()
 
     def _grow(self, least: int, dimension: int) -> None:
-        room = max(least, len(self._rows) * 5 // 4, 64)
+        room = max(least, len(self._rows) * 9 // 8, 64)
         self._rows = extended(self._rows.reshape(-1, dimension), room)
         self._scales = extended(self._scales, room)
 

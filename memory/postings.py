@@ -13,9 +13,9 @@ import numpy.typing as npt
 Slots = npt.NDArray[np.int32]
 Hashes = npt.NDArray[np.uint64]
 
-LEAST_OPEN_TERMS: Final = 1_000
-OPEN_SHARE: Final = 3
-"""The open part is closed once it has a third as many terms as the rest."""
+LEAST_OPEN_TERMS: Final = 300
+OPEN_SHARE: Final = 6
+"""The open part is closed once it has a sixth as many terms as the rest."""
 _OPEN_TERM_BYTES: Final = 200
 """A term's dictionary entry and its empty posting, without the term's own text."""
 _OPEN_BYTES: Final = 5

@@ -1,20 +1,28 @@
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import anyio
 import anyio.lowlevel
+import pytest
 from anyio.abc import TaskGroup
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from memory import hot_completion
 from memory.hot import HotMemories
 from memory.hot_entries import IDLE_S
 from memory.messages import Message, UserId
-from tests.memory.hot_world import ADA, BEN, VECTOR, Clock, Store, held, opened, said
+from tests.memory.hot_world import ADA, BEN, VECTOR, Clock, Store, held, said
+from tests.memory.warm_world import process
 
 
 class Machine(RuleBasedStateMachine):
-    """Commits of this process and of others, evictions, forgetting: recall equals the store."""
+    """Commits of this process and of others, evictions, forgetting, restarts and kills with warm
+    copies left behind: recall equals the store.
+    """
 
     users = st.sampled_from([ADA, BEN])
 
@@ -47,6 +55,14 @@ class Machine(RuleBasedStateMachine):
         self.steps.append(("idle", user))
 
     @rule(user=users)
+    def restart(self, user: UserId) -> None:
+        self.steps.append(("restart", user))
+
+    @rule(user=users)
+    def killed(self, user: UserId) -> None:
+        self.steps.append(("killed", user))
+
+    @rule(user=users)
     def recall(self, user: UserId) -> None:
         self.steps.append(("recall", user))
 
@@ -62,12 +78,25 @@ class Machine(RuleBasedStateMachine):
         anyio.run(self.run_steps)
 
     async def run_steps(self) -> None:
-        async with (
-            opened(self.store, hot_messages=self.hot_messages, clock=self.clock) as memories,
-            anyio.create_task_group() as tasks,
-        ):
-            for step, user in [*self.steps, ("recall", ADA), ("recall", BEN)]:
-                await self.run_step(memories, tasks, step, user)
+        steps = [*self.steps, ("recall", ADA), ("recall", BEN)]
+        with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(hot_completion, "LEAST_MESSAGES", 0)
+            folder = Path(name)
+            while steps:
+                async with (
+                    process(
+                        self.store, folder, messages=self.hot_messages, clock=self.clock
+                    ) as memories,
+                    anyio.create_task_group() as tasks,
+                ):
+                    while steps:
+                        step, user = steps.pop(0)
+                        if step == "restart":
+                            break
+                        if step == "killed":  # what is in RAM is not kept
+                            patch.setattr(memories, "save_all", anyio.lowlevel.checkpoint)
+                            break
+                        await self.run_step(memories, tasks, step, user)
 
     async def run_step(
         self, memories: HotMemories, tasks: TaskGroup, step: str, user: UserId
