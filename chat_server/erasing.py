@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 import structlog
@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 
 MAX_BODY_BYTES: Final = 4_096
 ACCEPTED: Final = 202
+
+_Body = TypeVar("_Body", bound=msgspec.Struct)
 
 
 class EraseMe(msgspec.Struct):
@@ -113,7 +115,7 @@ async def erasures(request: Request) -> Response:
     return json_response(ReceiptsBody([_facts(state["erasures"], it) for it in found]))
 
 
-async def _body(request: Request, kind: type[Any]) -> Any:
+async def _body(request: Request, kind: type[_Body]) -> _Body:
     """The body as *kind*.
 
     Raises:

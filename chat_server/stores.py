@@ -19,9 +19,9 @@ from memory.child_process import ChildProcess, ChildSpec
 from memory.chroma import ChromaLongTermMemory
 from memory.dual_memory import DualMemory
 from memory.embedding import Embedder
+from memory.embedding_fallback import EmbeddingFallback
 from memory.errors import ChildFailed
 from memory.hidden_users import GuardedLongTermMemory
-from memory.embedding_fallback import EmbeddingFallback
 from memory.hot import open_hot_memories
 from memory.hot_entries import HotLimits
 from memory.journal import Journal

@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.redis, pytest.mark.chroma, pytest.mark.model_files]
 CANARY = "zanzibar-quixotry"
 SAID = f'My {CANARY} is "hidden" \u00e4\u8a9e'
 VECTOR_BYTES = 64
+SEARCHED = 5
 """So much of a vector is looked for: less than all of it is found too."""
 
 Fields = dict[str, Any]
@@ -104,6 +105,13 @@ class Others:
                 tasks.start_soon(self._talk, number, stop)
             yield
             stop.set()
+
+    async def say_more(self) -> None:
+        """Return when each has said something more, and at least as much as a search returns."""
+        wanted = {token: max(len(said) + 1, SEARCHED) for token, said in self.said.items()}
+        with anyio.fail_after(60):
+            while any(len(self.said[token]) < least for token, least in wanted.items()):
+                await anyio.sleep(0.05)
 
     async def _talk(self, number: int, stop: anyio.Event) -> None:
         token = await anyio.to_thread.run_sync(self._server.session)
@@ -233,14 +241,14 @@ async def test_no_byte_of_a_user_is_left_while_others_go_on(
             assert holders(data_dir, canary_forms()) == []
             assert holders(data_dir, vectors.needles) == []
             assert holders(data_dir, [user.encode()]) == []
-            await anyio.sleep(1)
+            await others.say_more()
         assert others.refused == []
         for their_token, said in others.said.items():
             exported = server.get("/api/export", their_token).text
             kept = [json.loads(row) for row in exported.splitlines()]
             assert [it["text"] for it in kept if it["role"] == "user"] == said
-            found = server.get("/api/search?q=boat+leave+harbour&k=5", their_token).json()
-            assert len(found["items"]) == 5
+            query = f"/api/search?q=boat+leave+harbour&k={SEARCHED}"
+            assert len(server.get(query, their_token).json()["items"]) == SEARCHED
 
         async with bot(server.url, token) as client:
             await client.ask("I begin anew.")
