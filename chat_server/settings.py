@@ -125,7 +125,11 @@ class RecallSettings(Section):
     """``[recall]``: what is remembered for a reply."""
 
     max_results: int = Field(5, ge=0, le=50, description="memories that go into a prompt")
-    hot_messages: int = Field(2_000, ge=10, description="newest messages of a user kept in RAM")
+    hot_messages: int = Field(
+        2_000,
+        ge=10,
+        description="newest messages of a user that a search waits for; older ones follow",
+    )
     hot_bytes: int = Field(200_000_000, ge=1_000_000, description="RAM for all users' memories")
     context_tokens: int = Field(
         3_000, ge=200, description="budget of a prompt, without the reply's own"

@@ -197,16 +197,18 @@ class SqliteLedger:
         ]
 
     def erased_user(self, user: UserId, since: float) -> bool:
-        found = self._connection.execute(
-            "SELECT 1 FROM erasures WHERE user_hash = ? AND (finished_at IS NULL OR"
-            " finished_at > ?) AND id NOT IN (SELECT erasure FROM erased_messages) LIMIT 1",
-            (self._hash(user), since),
-        )
-        return found.fetchone() is not None
+        with self._lock:
+            found = self._connection.execute(
+                "SELECT 1 FROM erasures WHERE user_hash = ? AND (finished_at IS NULL OR"
+                " finished_at > ?) AND id NOT IN (SELECT erasure FROM erased_messages) LIMIT 1",
+                (self._hash(user), since),
+            )
+            return found.fetchone() is not None
 
     def erased_messages(self, ids: Sequence[MessageId]) -> set[MessageId]:
         find = "SELECT 1 FROM erased_messages WHERE message = ? LIMIT 1"
-        return {it for it in ids if self._connection.execute(find, (it,)).fetchone()}
+        with self._lock:
+            return {it for it in ids if self._connection.execute(find, (it,)).fetchone()}
 
     def _messages(self, erasure: str) -> tuple[MessageId, ...]:
         rows = self._connection.execute(
