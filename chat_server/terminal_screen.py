@@ -93,7 +93,7 @@ class Screen:
         """The end of a reply, and what is to be said of it."""
         if result.corrected:
             self.line()
-            self.note("the reply was made anew and reads:")
+            self.note("what holds of this reply:")
             self.piece(result.text)
         self.line()
         if result.model == "offline" and result.error is None:

@@ -36,7 +36,7 @@ def import_file(file: str, url: str, token: str | None, kind: Format | None) -> 
             with open_client(url, token_for(url, token)) as http:
                 told = send(http, _counted(upload, bars), Teller(upload, bars).tell)
         except (OSError, UnknownFormat, TransferFailed, UnreadableSessions) as reason:
-            raise SystemExit(f"tandem: {reason}") from reason
+            raise SystemExit(f"tandem: {_told(reason)}") from reason
     failed = told.errors + upload.skipped
     typer.echo(f"{told.stored:,} stored, {told.duplicates:,} known, {failed:,} not imported")
     if failed:
@@ -61,7 +61,13 @@ def export_file(file: str, url: str, token: str | None) -> None:
                     receive(http, target, advance)
                 part.replace(file)
         except (OSError, TransferFailed, UnreadableSessions) as reason:
-            raise SystemExit(f"tandem: {reason}") from reason
+            raise SystemExit(f"tandem: {_told(reason)}") from reason
+
+
+def _told(reason: Exception) -> str:
+    if isinstance(reason, OSError) and reason.filename:
+        return f"{reason.filename}: {reason.strerror}"
+    return str(reason)
 
 
 class Teller:

@@ -254,7 +254,7 @@ class ChromaLongTermMemory:
             await self._client.heartbeat()
         except (StoreUnavailable, StoreUnknown) as error:
             raise StoreUnavailable(
-                f"{error}; check that Chroma runs and that chroma.url is its address"
+                f"{error}; check that Chroma runs, and chroma.url if it is set"
             ) from error
         await self._collections.read(self._directory, Select(ids=["ping"], include=()))
 

@@ -108,7 +108,7 @@ class DataFolderInUse(MemoryFault):
 
     def __init__(self, folder: Path, holder_pid: int | None) -> None:
         holder = f" (process {holder_pid})" if holder_pid else ""
-        super().__init__(f"{folder} is in use by another server{holder}")
+        super().__init__(f"{folder} is in use by another server{holder}; stop it first")
         self.folder = folder
         self.holder_pid = holder_pid
 

@@ -86,7 +86,7 @@ def database_of(data_dir: Path) -> Path:
     path = data_dir / "chroma" / DATABASE
     if not path.is_file():
         raise UpkeepRefused(
-            f"{data_dir} holds no store: {path} is not there; name the folder with --data-dir"
+            f"{data_dir} holds no store: {path} is not there; name the server's data folder"
         )
     return path
 

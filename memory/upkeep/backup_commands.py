@@ -36,7 +36,7 @@ def backup_command(
         int | None,
         typer.Option(
             min=1,
-            help="Make the backup within DIR, named for the time, and keep the newest so many.",
+            help="Make the backup in DIR, named for the time; only the newest so many stay there.",
             show_default=False,
         ),
     ] = None,
@@ -48,7 +48,7 @@ def backup_command(
     vectors (rebuilt from the words), secrets (`data/secrets`), the ledger of erasures
     (`data/control.sqlite`).
 
-    Examples: python -m memory backup /backup/today; python -m memory backup /backup --keep 7
+    Examples: python -m memory backup /backup/today; python -m memory backup /backup/daily --keep 7
     """
     files = configured(data_dir=data_dir).files_for("no backup can be made", INSTEAD)
     with told() as report:
@@ -102,10 +102,10 @@ def restore_command(
             without_ledger=without_ledger,
             report=report,
         )
-    typer.echo(f"{files} holds {_described(found.manifest)}")
+    typer.echo(f"restored to {files}: {_described(found.manifest)}")
     if found.left_out.users or found.left_out.messages:
         typer.echo(
-            f"left out, because erased since: {found.left_out.users:,} users, "
+            f"of these left out, because erased since: {found.left_out.users:,} users, "
             f"{found.left_out.messages:,} single messages"
         )
     typer.echo(f"config.toml, [chroma]: {setting_of(found.manifest.layout)}")

@@ -53,7 +53,7 @@ def test_at_a_terminal_notes_stand_among_the_replies(capsys: pytest.CaptureFixtu
         "Hello.",
         "no language model is connected: answered from memory",
         "Wrong",
-        "the reply was made anew and reads:",
+        "what holds of this reply:",
         "Right",
         "this reply could not be stored",
     ]
