@@ -192,7 +192,7 @@ class LateReplies:
             return
         placed = replace(message, parent=parent.id, depth=parent.depth + 1)
         try:
-            stored = (await self._memory.record(placed, vector)).message
+            appended = await self._memory.record(placed, vector)
         except IdConflict:
             self._settle(late, await self._stored_elsewhere(message))
             return
@@ -200,9 +200,13 @@ class LateReplies:
             self._settle(late, None)
             await self._forget(message)
             return
+        stored = appended.message
         lane.follow(stored)
         with CancelScope(shield=True):  # stored is stored, however late
             await self._memory.append_window(stored, vector, active=late.active)
+            if appended.duplicate:  # more may have been said behind it since
+                lane.doubt()
+                self._memory.doubt_window(stored.user, stored.conversation)
             self._settle(late, stored)
             if late.told_unstored:
                 await self._tell(late, stored)

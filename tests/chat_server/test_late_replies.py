@@ -186,6 +186,26 @@ async def test_a_server_that_starts_while_the_store_is_away_keeps_the_order(
         assert await line(world) == ["u:Q1", "a:Well, hello.", "u:Q2", "a:Well, hello."]
 
 
+async def test_a_recovered_reply_that_was_stored_already_hides_nothing_said_after_it(
+    tmp_path: Path,
+) -> None:
+    journal = tmp_path / "journal"
+    store = InProcessLongTermMemory()
+    async with twin_world(long_term=store, journal_folder=journal) as world:
+        await kept_reply(world)
+        left = killed(journal, tmp_path)
+        store.away = False
+        await world.ask("Q2", conversation="talk")
+    store.away = True
+    async with twin_world(long_term=store, journal_folder=left) as world:
+        with pytest.raises(ChatError):
+            await world.take("Q3", conversation="talk")
+        store.away = False
+        await world.ask("Q3", conversation="talk")
+        said = [f"u:Q{n}" for n in (1, 2, 3)]
+        assert await line(world) == [it for q in said for it in (q, "a:Well, hello.")]
+
+
 async def test_a_recovered_reply_is_put_on_the_branch_of_its_question(tmp_path: Path) -> None:
     store = InProcessLongTermMemory()
     async with twin_world(long_term=store) as world:
