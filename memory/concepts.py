@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +25,9 @@ _LONGEST_HAN = 4
 _LONGEST_ENDING = 3
 """A word may have so many letters more than the one in the list, which it declines."""
 _SHORTEST_DECLINED = 4
+_WORDS_KEPT = 20_000
+_LONGEST_KEPT = 32
+"""As in ``memory.tokens``: most words of a history have been looked up before."""
 
 
 NUMBER: Final = f"{CONCEPT}number"
@@ -37,8 +40,10 @@ _DIGIT = re.compile(r"\d")
 
 def concepts(text: str) -> list[str]:
     """The terms of the concepts that *text* speaks of, in order, each as often as it occurs."""
-    known = _known()
-    return [term for word in _words(text) for term in known.get(word, ())]
+    found: list[str] = []
+    for run in _RUN.findall(text):
+        found += _kept_terms(run) if len(run) <= _LONGEST_KEPT else _terms(run)
+    return found
 
 
 def message_terms(text: str) -> list[str]:
@@ -69,20 +74,19 @@ def _known() -> dict[str, tuple[str, ...]]:
     return terms
 
 
-def _words(text: str) -> Iterator[str]:
-    """The words of the list that stand in *text*."""
+def _terms(run: str) -> tuple[str, ...]:
     known = _known()
-    for match in _RUN.finditer(text):
-        run = match.group()
-        if run[0] >= "\u3005" and re.match(f"[{_HAN}]", run):
-            yield from _han_words(run)
-        elif stem(run.casefold()) not in FUNCTION_WORDS:
-            word = _folded(run)
-            shortest = max(_SHORTEST_DECLINED, len(word) - _LONGEST_ENDING)
-            for length in (len(word), *range(len(word) - 1, shortest - 1, -1)):
-                if word[:length] in known:
-                    yield word[:length]
-                    break
+    if run[0] >= "\u3005" and re.match(f"[{_HAN}]", run):
+        return tuple(term for word in _han_words(run) for term in known[word])
+    if stem(run.casefold()) in FUNCTION_WORDS:
+        return ()
+    word = _folded(run)
+    shortest = max(_SHORTEST_DECLINED, len(word) - _LONGEST_ENDING)
+    lengths = (len(word), *range(len(word) - 1, shortest - 1, -1))
+    return next((known[word[:length]] for length in lengths if word[:length] in known), ())
+
+
+_kept_terms = lru_cache(_WORDS_KEPT)(_terms)
 
 
 def _han_words(run: str) -> Iterator[str]:

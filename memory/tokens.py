@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
+from functools import lru_cache
 
 _MARKS = "".join(
     chr(code) for code in range(0x0300, 0x1E00) if unicodedata.category(chr(code))[0] == "M"
@@ -35,6 +36,10 @@ _SUFFIXES = (
 )
 _SHORTEST_STEM = 3
 _PREFIX = 5
+_WORDS_KEPT = 20_000
+"""As they were said, with what they give: some 6 MB for all users together, RAM only."""
+_LONGEST_KEPT = 32
+"""Longer ones are rarely words and seldom come twice."""
 
 
 def tokens(text: str) -> list[str]:
@@ -46,18 +51,21 @@ def tokens(text: str) -> list[str]:
     """
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
-    return list(_tokens(text))
+    found: list[str] = []
+    for word in _WORD.findall(text):
+        found += _kept_terms(word) if len(word) <= _LONGEST_KEPT else _terms(word)
+    return found
 
 
-def _tokens(text: str) -> Iterator[str]:
-    for match in _WORD.finditer(text):
-        word = match.group()
-        if not word.isascii() and _UNSPACED_RUN.search(word):
-            yield from _unspaced(word)
-        elif "_" in word or _CAMEL.search(word):
-            yield from _identifier(word)
-        else:
-            yield stem(word.casefold())
+def _terms(word: str) -> tuple[str, ...]:
+    if not word.isascii() and _UNSPACED_RUN.search(word):
+        return tuple(_unspaced(word))
+    if "_" in word or _CAMEL.search(word):
+        return tuple(_identifier(word))
+    return (stem(word.casefold()),)
+
+
+_kept_terms = lru_cache(_WORDS_KEPT)(_terms)
 
 
 def _identifier(word: str) -> Iterator[str]:

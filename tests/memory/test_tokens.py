@@ -93,3 +93,9 @@ def test_composed_and_decomposed_text_is_equal(text: str) -> None:
 @given(st.text(alphabet=st.characters(categories=["L"]), min_size=1))
 def test_a_stem_is_never_empty(word: str) -> None:
     assert stem(word)
+
+
+@pytest.mark.parametrize("length", [8, 32, 33, 500])
+def test_a_word_of_any_length_is_stemmed_each_time(length: int) -> None:
+    word = "x" * (length - 4)
+    assert tokens(f"{word}king {word}king") == [f"{word}k"] * 2
