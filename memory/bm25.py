@@ -40,14 +40,27 @@ class LexicalScores(NamedTuple):
         )
 
 
-def bm25(counts: Scores, lengths: Scores, weights: Scores, used: npt.NDArray[np.bool_]) -> Scores:
-    """BM25 of documents of which *counts*, (terms, documents), says how often they have a term."""
+def saturation(lengths: Scores, used: npt.NDArray[np.bool_]) -> Scores:
+    """How often a term must be in each document for half of what it can bring; longer ones need
+    more. *used* are the documents that are there; without any, nothing is enough.
+    """
     documents = int(np.count_nonzero(used))
-    if not documents or not len(counts):
+    if not documents:
+        return np.full(len(lengths), np.inf, np.float32)
+    average = float((lengths * used).sum()) / documents
+    enough = (K1 * B / average) * lengths
+    enough += K1 * (1 - B)
+    return enough.astype(np.float32, copy=False)
+
+
+def bm25(counts: Scores, enough: Scores, weights: Scores) -> Scores:
+    """BM25 of documents of which *counts*, (terms, documents), says how often they have a term,
+    and *enough* their :func:`saturation`.
+    """
+    if not len(counts):
         return np.zeros(counts.shape[1], np.float32)
-    average = float(lengths[used].sum()) / documents
-    saturation = (K1 * (1 - B) + (K1 * B / average) * lengths).astype(np.float32)
-    parts = counts / (counts + saturation)
+    parts = counts + enough
+    np.divide(counts, parts, out=parts)
     # Not `@`, which wakes OpenBLAS's threads (decision 0004).
     scores: Scores = np.einsum("i,ij->j", weights * np.float32(K1 + 1), parts)
     return scores

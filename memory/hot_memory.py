@@ -187,13 +187,13 @@ class HotMemory:
         return Recall(items=tuple(best), took_ms=took_ms, partial=partial)
 
     def _rank(self, question: Question, vector: Vector | None) -> Ranking:
-        slots, lexical, messages = len(self._messages), self._lexical, self._messages
-        columns = messages.columns
+        lexical, messages, columns = self._lexical, self._messages, self._messages.columns
+        slots, asked = len(messages), lexical.all_scores((question.words, question.concepts))
         return rank(
             question,
             Evidence(
-                words=lexical.scores(question.words).first(slots),
-                concepts=lexical.scores(question.concepts).first(slots),
+                words=asked[0].first(slots),
+                concepts=asked[1].first(slots),
                 cosine=self._vectors.cosines(vector, slots)
                 if vector is not None and vector.any()
                 else None,

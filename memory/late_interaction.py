@@ -94,10 +94,13 @@ def best_matches(question: TokenMarks, marks: SlotMarks, slots: Slots) -> Floats
     ends = np.cumsum(counts)
     offsets = np.arange(ends[-1]) - np.repeat(ends - counts, counts)
     bits = marks.bits[np.repeat(marks.starts[slots[marked]], counts) + offsets]
-    similar = np.empty((len(question.ids), len(bits)), np.uint16)
-    for row, piece in zip(similar, question.bits, strict=True):
-        row[:] = np.bitwise_count(bits ^ piece).sum(axis=1, dtype=np.uint16)
-    least = np.minimum.reduceat(similar, ends - counts, axis=1)
+    # One word of all pieces after the other: sums over the few words of a piece are slow.
+    words = np.ascontiguousarray(bits.T)
+    differing = np.zeros((len(question.ids), len(bits)), np.uint16)
+    for row, piece in zip(differing, question.bits, strict=True):
+        for word, asked in zip(words, piece, strict=True):
+            np.add(row, np.bitwise_count(word ^ asked), out=row)
+    least = np.minimum.reduceat(differing, ends - counts, axis=1)
     matches[marked] = _cosines(bits.shape[1])[least].T
     return matches
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from memory.bm25 import LexicalScores, Scores, bm25
+from memory.bm25 import LexicalScores, Scores, bm25, saturation
 from memory.concepts import is_concept
 from memory.messages import ConversationId
 from memory.postings import ClosedPostings, Postings
@@ -17,6 +17,8 @@ from memory.tokens import FUNCTION_WORDS
 Slots = npt.NDArray[np.int32]
 
 FUNCTION_WORD_WEIGHT = 0.25
+COMMON_SHARE = 4
+"""A term that is said more than once for so many slots is a common one."""
 
 _NONE = -1
 """No neighbour. As an index it means the last column, which is kept empty for that."""
@@ -46,6 +48,18 @@ class Links(NamedTuple):
 
     previous: Slots
     following: Slots
+    talk: Slots
+
+
+class _Near(NamedTuple):
+    """Of each slot those around it, of ``Links``: ``further`` are two before, one and two after.
+
+    ``mirrored``: seen from the other side, those that have a slot as ``previous`` or ``further``.
+    """
+
+    previous: Slots
+    further: tuple[Slots, Slots, Slots]
+    mirrored: tuple[Slots, tuple[Slots, Slots, Slots]]
     talk: Slots
 
 
@@ -123,27 +137,29 @@ class LexicalIndex:
 
     def scores(self, words: Sequence[str]) -> LexicalScores:
         """BM25 of the query *words* for every slot, in all views; 0 for a free slot."""
-        counts, weights, weight = self._query(words)
-        previous, following, numbers = self._previous, self._following, self._numbers
-        lengths = self._lengths
-        pair_counts = counts + counts[:, previous]
-        pair_lengths = lengths + lengths[previous]
-        further = (previous[previous], following, following[following])
-        window_counts = pair_counts + sum(counts[:, each] for each in further)
-        window_lengths = pair_lengths + sum(lengths[each] for each in further)
-        talk_lengths = np.bincount(numbers, lengths).astype(np.float32)
-        talk_counts = np.zeros((len(counts), len(talk_lengths)), np.float32)
-        for row, count in zip(talk_counts, counts, strict=True):
-            row[:] = np.bincount(numbers, count, len(talk_lengths))
+        return self.all_scores([words])[0]
+
+    def all_scores(self, queries: Sequence[Sequence[str]]) -> list[LexicalScores]:
+        """The scores of several queries, which takes less time than one after the other."""
+        lengths, numbers = self._lengths, self._numbers
+        near = _near(self.links)
+        pair = lengths + lengths.take(near.previous)
+        window = pair.copy()
+        for each in near.further:
+            window += lengths.take(each)
+        talks = np.bincount(numbers, lengths).astype(np.float32)
         used = lengths > 0
-        talks = bm25(talk_counts, talk_lengths, weights, talk_lengths > 0)
-        return LexicalScores(
-            turn=bm25(counts, lengths, weights, used)[:-1],
-            pair=bm25(pair_counts, pair_lengths, weights, used)[:-1],
-            window=bm25(window_counts, window_lengths, weights, used)[:-1],
-            conversation=talks[numbers[:-1]],
-            weight=weight,
-        )
+        enough = [saturation(each, used) for each in (lengths, pair, window)]
+        enough.append(saturation(talks, talks > 0))
+        found: list[LexicalScores] = []
+        for words in queries:
+            postings, weights, weight = self._query(words)
+            counts = _view_counts(postings, near, len(talks))
+            views = [bm25(*each, weights) for each in zip(counts, enough, strict=True)]
+            turn, paired, around = (view[:-1] for view in views[:3])
+            talk = views[3].take(numbers[:-1])
+            found.append(LexicalScores(turn, paired, around, talk, weight))
+        return found
 
     def dump(self, slots: Slots) -> LexicalState:
         """A copy of everything; *slots* are all in use, in the order in which they are to be."""
@@ -167,9 +183,9 @@ class LexicalIndex:
         index._take(state)
         return index
 
-    def _query(self, words: Sequence[str]) -> tuple[Scores, Scores, float]:
-        """How often each slot has each known term, the terms' weights, and the sum of all."""
-        rows: list[npt.NDArray[np.intp]] = []
+    def _query(self, words: Sequence[str]) -> tuple[list[Slots], Scores, float]:
+        """The postings of each known term, the terms' weights, and the sum of all weights."""
+        postings: list[Slots] = []
         weights: list[float] = []
         unknown = 0.0
         for word in dict.fromkeys(words):
@@ -178,13 +194,11 @@ class LexicalIndex:
             if not len(posting):
                 unknown += share * self._rarity(0)
                 continue
-            row = np.bincount(posting, minlength=len(self._lengths))
-            rows.append(row)
-            weights.append(share * self._rarity(int(np.count_nonzero(row))))
-        if not rows:
-            return np.zeros((0, len(self._lengths)), np.float32), np.zeros(0, np.float32), unknown
-        counts = np.array(rows, np.float32)
-        return counts, np.array(weights, np.float32), unknown + sum(weights)
+            postings.append(posting)
+            having = np.zeros(len(self._lengths), np.bool_)
+            having[posting] = True
+            weights.append(share * self._rarity(int(np.count_nonzero(having))))
+        return postings, np.array(weights, np.float32), unknown + sum(weights)
 
     def _rarity(self, documents: int) -> float:
         """Inverse document frequency, never negative."""
@@ -245,3 +259,40 @@ class LexicalIndex:
         self._numbers = np.concatenate((self._numbers, np.zeros(added, np.int32)))
         self._previous = np.concatenate((self._previous, nowhere))
         self._following = np.concatenate((self._following, nowhere))
+
+
+def _near(links: Links) -> _Near:
+    previous, following, talk = links
+    before, after = previous.take(previous), following.take(following)
+    mirrored = following, (after, previous, before)
+    return _Near(previous, (before, following, after), mirrored, talk)
+
+
+def _view_counts(postings: Sequence[Slots], near: _Near, talks: int) -> tuple[Scores, ...]:
+    """How often each term is in the documents of each view: float32, (terms, documents).
+
+    From the slots that have a term, its counts are carried to where they count as well; where a
+    term is in many, looking around from every slot takes less time. The last column of the
+    first three stands for nothing.
+    """
+    terms, slots = len(postings), len(near.previous)
+    counts = np.zeros((terms, slots), np.float32)
+    in_talks = np.zeros((terms, talks), np.float32)
+    for row, talk_row, posting in zip(counts, in_talks, postings, strict=True):
+        np.add.at(row, posting, np.float32(1))
+        np.add.at(talk_row, near.talk.take(posting), np.float32(1))
+    pair = counts.copy()
+    window = np.empty_like(counts)
+    following, beyond = near.mirrored
+    for row, paired, around, posting in zip(counts, pair, window, postings, strict=True):
+        if COMMON_SHARE * len(posting) > slots:
+            np.add(row, row.take(near.previous), out=paired)
+            np.copyto(around, paired)
+            for each in near.further:
+                np.add(around, row.take(each), out=around)
+            continue
+        np.add.at(paired, following.take(posting), np.float32(1))
+        np.copyto(around, paired)
+        for each in beyond:
+            np.add.at(around, each.take(posting), np.float32(1))
+    return counts, pair, window, in_talks

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from memory.bm25 import bm25
+from memory.bm25 import bm25, saturation
 
 
 def scores(counts: list[list[float]], lengths: list[float]) -> list[float]:
     rows, sizes = np.array(counts, np.float32), np.array(lengths, np.float32)
-    found: list[float] = bm25(rows, sizes, np.ones(len(rows), np.float32), sizes > 0).tolist()
+    found: list[float] = bm25(
+        rows, saturation(sizes, sizes > 0), np.ones(len(rows), np.float32)
+    ).tolist()
     return found
 
 
@@ -26,4 +28,9 @@ def test_without_terms_or_texts_nothing_fits() -> None:
     assert scores([[0, 0]], [0, 0]) == [0, 0]
     nothing = np.zeros((0, 3), np.float32)
     empty = np.zeros(0, np.float32)
-    assert bm25(nothing, np.ones(3, np.float32), empty, np.ones(3, np.bool_)).tolist() == [0, 0, 0]
+    assert bm25(nothing, np.ones(3, np.float32), empty).tolist() == [0, 0, 0]
+
+
+def test_a_text_without_length_has_its_terms_all_the_same() -> None:
+    assert scores([[1, 0]], [0, 0]) == [0, 0]
+    assert scores([[1, 0]], [0, 5])[0] > 0

@@ -100,6 +100,17 @@ def test_scores_equal_the_definition_whatever_came_and_went(
         np.testing.assert_allclose(getattr(found, view), expected[view], rtol=1e-4, atol=1e-5)
 
 
+def test_queries_asked_together_score_as_they_do_alone() -> None:
+    index = LexicalIndex()
+    for slot in range(30):
+        words = ["tea"] * (slot % 3) + (["lemon"] if slot in (4, 17) else ["sugar"])
+        index.add(slot, words, ConversationId(str(slot % 4)))
+    queries: list[list[str]] = [["tea", "lemon"], [], ["sugar"]]
+    for query, together in zip(queries, index.all_scores(queries), strict=True):
+        for one, other in zip(index.scores(query), together, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_a_rare_word_outweighs_a_common_one() -> None:
     index = LexicalIndex()
     for slot in range(10):

@@ -13,7 +13,15 @@ from memory.bm25 import LexicalScores, Scores
 from memory.late_interaction import SlotMarks
 from memory.lexical import Links
 from memory.question import Question, read_question
-from memory.ranking import RELEVANT, Evidence, Ranking, Traits, rank
+from memory.ranking import (
+    MEANING,
+    MEANT_CONVERSATION,
+    RELEVANT,
+    Evidence,
+    Ranking,
+    Traits,
+    rank,
+)
 from memory.time_expressions import Span
 from memory.token_marks import TokenMarks
 
@@ -210,3 +218,18 @@ def test_scores_lie_in_0_to_1_and_keep_the_order(cosines: list[float]) -> None:
     assert all(0 <= score <= 1 for score in scores)
     order = np.argsort(-ranking.total, kind="stable")
     assert all(scores[a] >= scores[b] for a, b in itertools.pairwise(order))
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from([-0.2, 0.0, 0.3, 0.5, 0.9]))))
+def test_a_conversation_counts_by_the_mean_of_its_three_best_cosines(
+    said: list[tuple[int, float]],
+) -> None:
+    said = [(1, 0.9), *said]
+    slots, talks = len(said), np.array([talk for talk, _ in said] + [0], np.int32)
+    cosine = row(*(value for _, value in said))
+    ranking = ranked(slots=slots, cosine=cosine, links=apart(slots)._replace(talk=talks))
+    near = np.maximum(cosine, 0) / 0.9
+    for slot, (talk, _) in enumerate(said):
+        best = sorted((near[each] for each, (other, _) in enumerate(said) if other == talk))[-3:]
+        brought = ranking.meaning[slot] + ranking.neighbour[slot] - MEANING * near[slot]
+        assert brought == pytest.approx(MEANT_CONVERSATION * np.mean(best), abs=1e-5)
