@@ -11,6 +11,7 @@ import numpy as np
 from memory.bm25 import Scores
 from memory.concepts import CODE, NUMBER, message_terms
 from memory.hot_state import HotState
+from memory.late_interaction import nth_largest
 from memory.lexical import LexicalIndex
 from memory.messages import Message, MessageId, Vector
 from memory.packed_marks import PackedMarks
@@ -219,8 +220,7 @@ class HotMemory:
         limit = min(limit, len(total) - len(self._free) - len(hidden))
         if limit <= 0:
             return []
-        least = np.partition(total, -limit)[-limit]
-        slots = np.flatnonzero(total >= least)
+        slots = np.flatnonzero(total >= nth_largest(total, limit))
         times = self._messages.columns.times[slots]
         best: list[int] = slots[np.lexsort((-times, -total[slots]))][:limit].tolist()
         return best

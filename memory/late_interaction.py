@@ -17,6 +17,7 @@ Floats = npt.NDArray[np.float32]
 
 CANDIDATES: Final = 100
 """So many of the best, and their neighbours, are looked at piece by piece."""
+CHUNKS_A_PLACE: Final = 4
 
 
 class SlotMarks(NamedTuple):
@@ -47,7 +48,9 @@ def late_interaction(
     if not len(total):
         return alone, together
     found = min(CANDIDATES, len(total))
-    candidates = np.argpartition(-total, found - 1)[:found]
+    least = nth_largest(total, found)
+    better, equal = np.flatnonzero(total > least), np.flatnonzero(total == least)
+    candidates = np.concatenate((better, equal))[:found]
     before, after = links.previous[candidates], links.following[candidates]
     views = (candidates, before, after, links.previous[before], links.following[after])
     slots = np.unique(np.concatenate(views)).astype(np.int32)
@@ -66,16 +69,26 @@ def late_interaction(
     return alone, together
 
 
+def nth_largest(values: Floats, place: int) -> float:
+    """The *place*-th largest of at least so many *values*."""
+    chunk = len(values) // (CHUNKS_A_PLACE * place)
+    if chunk > 1:
+        # At least *place* values reach what as many chunks have as their largest, and few more.
+        whole = values[: len(values) // chunk * chunk].reshape(-1, chunk)
+        reached = np.partition(whole.max(axis=1), -place)[-place]
+        values = values[values >= reached]
+    return float(np.partition(values, -place)[-place])
+
+
 def piece_weights(question: TokenMarks, marks: SlotMarks) -> Floats:
     """The inverse document frequency of each of the question's pieces, adding up to 1.
 
     A piece stands once in a message, so that counting ids counts messages.
     """
     messages = np.float32(np.count_nonzero(marks.counts))
-    with_piece = np.array(
-        [np.count_nonzero(marks.ids == each) for each in question.ids], np.float32
-    )
-    with_piece = np.minimum(with_piece, messages)
+    same = np.empty(len(marks.ids), np.bool_)
+    counts = [np.count_nonzero(np.equal(marks.ids, each, out=same)) for each in question.ids]
+    with_piece = np.minimum(np.array(counts, np.float32), messages)
     weights = np.log1p((messages - with_piece + 0.5) / (with_piece + 0.5))
     total = weights.sum()
     return (weights / total).astype(np.float32) if total > 0 else weights

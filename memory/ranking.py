@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from memory.bm25 import LexicalScores, Scores
-from memory.late_interaction import SlotMarks, late_interaction
+from memory.late_interaction import SlotMarks, late_interaction, nth_largest
 from memory.lexical import Links, Slots
 from memory.question import Question
 
@@ -175,7 +175,7 @@ def rank(question: Question, evidence: Evidence) -> Ranking:
         time=time,
         speaker=speaker,
         recency=recency,
-        sixth=_place(total[apart & (evidence.traits.words > 0)], RUNNERS_UP),
+        sixth=_place(total, RUNNERS_UP, apart & (evidence.traits.words > 0)),
         asked=len(question.words),
     )
 
@@ -191,11 +191,11 @@ def _apart(cosine: Scores, links: Links) -> npt.NDArray[np.bool_]:
     return apart[:-1] if apart[:-1].any() else np.ones(len(cosine), np.bool_)
 
 
-def _place(totals: Scores, place: int) -> float:
-    """The *place*-th largest, at least 0; 0 where there are fewer."""
-    if len(totals) < place:
+def _place(totals: Scores, place: int, counted: npt.NDArray[np.bool_]) -> float:
+    """The *place*-th largest of those *counted*, at least 0; 0 where there are fewer."""
+    if np.count_nonzero(counted) < place:
         return 0.0
-    return max(float(np.partition(totals, -place)[-place]), 0.0)
+    return max(nth_largest(np.where(counted, totals, np.float32(-np.inf)), place), 0.0)
 
 
 def _trust(said: LexicalScores, apart: npt.NDArray[np.bool_]) -> float:

@@ -3,8 +3,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from memory.late_interaction import SlotMarks, best_matches, piece_weights
+from memory.late_interaction import SlotMarks, best_matches, nth_largest, piece_weights
 from memory.token_marks import TokenMarks, no_marks
 
 WORDS = 2
@@ -69,3 +71,10 @@ def test_rare_pieces_weigh_most_and_the_weights_add_up_to_one() -> None:
     assert often < rare < unknown
     assert often + rare + unknown == pytest.approx(1)
     assert piece_weights(no_marks(128), marks).shape == (0,)
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=120), st.integers(1, 12))
+def test_the_nth_largest_is_what_sorting_puts_there(values: list[int], place: int) -> None:
+    place = min(place, len(values))
+    found = nth_largest(np.array(values, np.float32), place)
+    assert found == sorted(values, reverse=True)[place - 1]
