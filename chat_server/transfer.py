@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import Message as AsgiMessage
 from starlette.types import Receive, Scope, Send
 
-from chat_server.errors import ChatError, told
+from chat_server.errors import ChatError, told, unforeseen
 from chat_server.http_routes import error_response, identify, state_of
 from chat_server.state import State
 from chat_server.transfer_export import export_lines
@@ -138,6 +138,21 @@ async def take_all(work: Import, receive: Receive, stopping: Stopping) -> ChatEr
     return None
 
 
+async def take_and_close(work: Import, receive: Receive, stopping: Stopping) -> ChatError | None:
+    """As :func:`take_all`, and recall sees what was stored. A fault of ours is told as a reason:
+    the client has an answer already, and is owed its end.
+    """
+    try:
+        try:
+            return await take_all(work, receive, stopping)
+        finally:
+            with anyio.move_on_after(CLOSE_WITHIN_S, shield=True):
+                await work.close()
+    except Exception:
+        log.exception("import.failed", read=work.counts.read, stored=work.counts.stored)
+        return unforeseen()
+
+
 async def serve_import(state: State, user: UserId, receive: Receive, send: Send) -> None:
     """Store the body's lines, and answer with what became of them, while they come."""
     report, started = Report(), time.monotonic()
@@ -152,11 +167,7 @@ async def serve_import(state: State, user: UserId, receive: Receive, send: Send)
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(write, name="import answer")
-        try:
-            reason = await take_all(work, receive, lambda: state["readiness"].draining)
-        finally:
-            with anyio.move_on_after(CLOSE_WITHIN_S, shield=True):
-                await work.close()
+        reason = await take_and_close(work, receive, lambda: state["readiness"].draining)
         report.end(work.counts, time.monotonic() - started, reason)
         tasks.cancel_scope.deadline = anyio.current_time() + READ_WITHIN_S
     await send({"type": "http.response.body", "body": b""})

@@ -106,19 +106,26 @@ def send(http: httpx.Client, chunks: Iterator[bytes], tell: Callable[[Told], Non
     Raises:
         TransferFailed: not all was read; what was stored stays.
     """
-    last = Told()
-    with _failing_plainly("run it again: nothing is stored twice"):
+    last = far = Told()
+    with _failing_plainly(lambda: _how_far(far)):
         with http.stream("GET", "/api/conversations", params={"limit": 1}) as response:
             _check(response)  # before anything is sent in vain
         with http.stream("POST", "/api/import", content=chunks) as response:
             _check(response)
             for row in response.iter_lines():
                 last = msgspec.json.decode(row, type=Told)
+                far = last if last.line is None else far
                 tell(last)
     if not last.done:
         reason = last.error.message if last.error else "the answer has no end"
-        raise TransferFailed(f"{reason}; run it again: nothing is stored twice")
+        raise TransferFailed(f"{reason}; {_how_far(far)}")
     return last
+
+
+def _how_far(far: Told) -> str:
+    """What is known of an import that ended early, and what to do."""
+    stored = f"{far.stored:,} of {far.read:,} lines read were stored; " if far.read else ""
+    return f"{stored}run it again: nothing is stored twice"
 
 
 def receive(http: httpx.Client, target: BinaryIO, tell: Callable[[bytes], None]) -> None:
@@ -127,7 +134,7 @@ def receive(http: httpx.Client, target: BinaryIO, tell: Callable[[bytes], None])
     Raises:
         TransferFailed: it broke off.
     """
-    with _failing_plainly("run it again"), http.stream("GET", "/api/export") as response:
+    with _failing_plainly(lambda: "run it again"), http.stream("GET", "/api/export") as response:
         _check(response)
         for part in response.iter_bytes(CHUNK_BYTES):
             target.write(part)
@@ -145,7 +152,7 @@ def _check(response: httpx.Response) -> None:
 
 
 @contextmanager
-def _failing_plainly(advice: str) -> Iterator[None]:
+def _failing_plainly(advice: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except httpx.ConnectError as fault:
@@ -153,4 +160,6 @@ def _failing_plainly(advice: str) -> Iterator[None]:
     except httpx.InvalidURL as fault:
         raise TransferFailed(f"this is no address of a server: {fault}") from fault
     except httpx.HTTPError as fault:
-        raise TransferFailed(f"the connection broke ({type(fault).__name__}); {advice}") from fault
+        raise TransferFailed(
+            f"the connection broke ({type(fault).__name__}); {advice()}"
+        ) from fault

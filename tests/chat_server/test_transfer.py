@@ -7,6 +7,7 @@ import anyio
 import msgspec
 import pytest
 from starlette.types import Message as AsgiMessage
+from structlog.testing import capture_logs
 
 from chat_server import patience, transfer
 from chat_server.errors import ChatError
@@ -155,6 +156,23 @@ async def test_an_import_ends_when_the_server_does_or_its_store_is_away(
     await serve_import(state_of(world), ANN, client.receive, client.send)
     assert client.lines[-1]["error"]["code"] == "not_stored"
     assert client.lines[-1]["done"] is False
+
+
+@pytest.mark.parametrize("broken", ["take", "flush", "close"])
+async def test_a_fault_of_the_server_ends_an_import_with_a_last_line_that_says_so(
+    world: TransferWorld, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    async def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(f"chat_server.transfer_import.Import.{broken}", fail)
+    client = Client(content(1))
+    with capture_logs() as logs:
+        await serve_import(state_of(world), ANN, client.receive, client.send)
+    assert client.ended
+    assert (client.lines[-1]["done"], client.lines[-1]["error"]["code"]) == (False, "internal")
+    failed = next(entry for entry in logs if entry["event"] == "import.failed")
+    assert failed["exc_info"]
 
 
 async def test_an_export_that_is_not_whole_has_no_end(

@@ -52,6 +52,24 @@ def test_what_the_server_tells_is_passed_on_and_the_summary_returned() -> None:
     assert (summary.stored, [it.line for it in told]) == (1, [None, 2, None])
 
 
+@pytest.mark.parametrize("rest", [[], [httpx.ReadError("gone")]])
+def test_an_import_that_ends_early_says_how_far_it_came(rest: list[Exception]) -> None:
+    def answered() -> Iterator[bytes]:
+        yield b'{"read": 1200, "stored": 1100}\n'
+        yield b'{"line": 1201, "error": {"code": "bad_request", "message": "no"}}\n'
+        for fault in rest:
+            raise fault
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=answered())
+
+    with (
+        client_of(answer) as http,
+        pytest.raises(TransferFailed, match=r"; 1,100 of 1,200 lines read were stored; run it"),
+    ):
+        send(http, iter([]), lambda _told: None)
+
+
 @pytest.mark.parametrize(
     "body", [{"read": 1}, {"done": False, "error": {"code": "x", "message": "away"}}]
 )
