@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from collections import deque
@@ -25,6 +26,8 @@ STARTING_PROBE_S: Final = 0.02
 LAST_WORDS_S: Final = 0.5
 TAIL_LINES: Final = 20
 LONGEST_LINE: Final = 500
+ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-Z\\^_])")
+"""What moves a terminal's cursor or colours its text (ECMA-48)."""
 UNREADY_STARTS: Final = 3
 """After so many starts in a row that came to nothing a child has failed; trying goes on."""
 
@@ -211,7 +214,8 @@ class ChildProcess:
         """Start the child and stay with it until it is gone; returns what became of it."""
         self._tail.clear()
         try:
-            process = spawn(await self._spec.prepare())
+            launch = await self._spec.prepare()
+            process = spawn(launch)
         except (ChildFailed, OSError) as error:
             return str(error)
         self._process = process
@@ -219,7 +223,7 @@ class ChildProcess:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._watch, process, tasks.cancel_scope)
-                await self._read_output(process)
+                await self._read_output(process, launch.greeting)
                 await exited(process)  # usually at once: its output ends with it
                 tasks.cancel_scope.cancel()
         finally:
@@ -251,8 +255,12 @@ class ChildProcess:
             return await self._spec.answers()
         return False
 
-    async def _read_output(self, process: subprocess.Popen[bytes]) -> None:
-        """Log what the child writes, line by line, until it closes its output."""
+    async def _read_output(
+        self, process: subprocess.Popen[bytes], greeting: tuple[str, ...]
+    ) -> None:
+        """Log what the child writes, line by line, until it closes its output; what it greets or
+        draws with is not kept.
+        """
         assert process.stdout is not None  # noqa: S101  # opened as a pipe by spawn
         pipe = process.stdout.fileno()
         os.set_blocking(pipe, False)
@@ -264,8 +272,8 @@ class ChildProcess:
             if not chunk or len(rest) > LONGEST_LINE:
                 lines, rest = [*lines, rest], b""
             for line in lines:
-                text = line[:LONGEST_LINE].decode(errors="replace").strip()
-                if text:
+                text = ESCAPES.sub("", line[:LONGEST_LINE].decode(errors="replace")).strip()
+                if any(map(str.isalnum, text)) and not text.startswith(greeting):
                     self._tail.append(text)
                     log.debug("child.wrote", child=self.name, line=text)
             if not chunk:

@@ -54,6 +54,17 @@ async def untouched() -> None:
     """The ``BeforeStart`` of a Chroma whose files nobody looks after."""
 
 
+GREETING: Final = (
+    "Saving data to: ",
+    "Connect to Chroma at: ",
+    "Getting started guide: ",
+    "\N{CLOUD}\N{VARIATION SELECTOR-16} To deploy your DB",
+    "- Sign up: ",
+    "- Copy your data to Cloud: ",
+)
+"""What stands below its banner (chromadb 1.5.9)."""
+
+
 class ChromaProcess:
     """How to start the private Chroma; a ``ChildSpec``.
 
@@ -100,6 +111,7 @@ class ChromaProcess:
             folder=self._folder,
             # Its log names collections, and those may be users; a dozen lines for each request.
             environment={"ANONYMIZED_TELEMETRY": "False", "RUST_LOG": "error"},
+            greeting=GREETING,
         )
 
     async def answers(self) -> bool:

@@ -28,6 +28,8 @@ class Launch:
     argv: Sequence[str]
     folder: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    greeting: tuple[str, ...] = ()
+    """How lines begin that it writes at every start: they do not tell why it ended."""
 
 
 def spawn(launch: Launch) -> subprocess.Popen[bytes]:

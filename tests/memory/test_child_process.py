@@ -35,12 +35,14 @@ class PythonChild:
         self.deaf = False
         self.probes = 0
         self.broken: str | None = None
+        self.greeting: tuple[str, ...] = ()
 
     async def prepare(self) -> Launch:
         if self.broken is not None:
             raise ChildFailed(self.broken)
         (self.folder / "ready").unlink(missing_ok=True)
-        return Launch(argv=[sys.executable, "-c", self.code], folder=self.folder)
+        argv = [sys.executable, "-c", self.code]
+        return Launch(argv=argv, folder=self.folder, greeting=self.greeting)
 
     async def answers(self) -> bool:
         self.probes += 1
@@ -103,6 +105,23 @@ async def test_a_killed_child_is_started_again(tmp_path: Path) -> None:
             await until(lambda kills=kills: child.restarts == kills)  # type: ignore[misc]  # bound
             await child.wait_ready(20)
         assert pid_of(child) != first
+
+
+async def test_a_banner_and_colours_are_no_last_words(tmp_path: Path) -> None:
+    lines = [
+        "\x1b[38;5;069m((((\x1b[38;5;220m####\x1b[0m",
+        "",
+        "Hello from: here",
+        "\x1b[31mbad\x1b[0m",
+    ]
+    spec = PythonChild(tmp_path, f"print(*{lines!r}, sep=chr(10)); raise SystemExit(1)")
+    spec.greeting = ("Hello from: ",)
+    with capture_logs() as logs:
+        async with running(spec) as child:
+            with pytest.raises(ChildFailed, match='said last: "bad"'):
+                await child.wait_ready(20)
+    ended = next(entry for entry in logs if entry["event"] == "child.ended")
+    assert ended["last_lines"] == ["bad"]
 
 
 async def test_the_last_lines_of_a_dead_child_are_logged(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import chromadb
 import httpx
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from memory.child_process import ChildProcess
 from memory.chroma_process import ChromaProcess
@@ -93,6 +94,14 @@ async def test_after_a_kill_it_serves_the_same_data_at_the_same_address(tmp_path
         found = await collection.get(ids=["a"])
         assert found["documents"] == ["tea"]
         assert tuning(process.folder / "chroma.sqlite3") == ("wal", True)
+
+
+async def test_the_banner_is_not_taken_for_its_last_words(tmp_path: Path) -> None:
+    with capture_logs() as logs:
+        async with running(ChromaProcess(tmp_path)) as child:
+            await kill(child)
+    ended = next(entry for entry in logs if entry["event"] == "child.ended")
+    assert ended["last_lines"] == []
 
 
 async def test_a_port_that_was_taken_meanwhile_is_left_to_the_other(tmp_path: Path) -> None:
