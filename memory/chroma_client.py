@@ -14,7 +14,9 @@ from typing import Any, Final, Literal
 from urllib.parse import quote
 
 import anyio
+import anyio.to_thread
 import httpx
+import numpy as np
 import orjson
 from chromadb.api.async_fastapi import AsyncFastAPI
 from chromadb.config import Settings, System
@@ -33,6 +35,10 @@ SILENT_FOR_S: Final = 6.0
 transaction that nobody will end."""
 MAX_CONNECTIONS: Final = 20
 """Chroma serialises writes, and reads take a millisecond or two: more would wait there."""
+
+LARGE_BYTES: Final = 65_536
+"""Answers from this size on are read in a thread, so that the event loop does not stand for the
+sum of all steps. Reading one holds the interpreter's lock: some 20 ms for each MB of vectors."""
 
 UNPROXIED: Final = ("all://127.0.0.1", "all://localhost", "all://[::1]")
 
@@ -148,10 +154,9 @@ class ChromaClient(AsyncFastAPI):
         if (damage := _damage(response)) is not None:
             self._on_damage(collection, damage)
         _check(response)
-        try:
-            return orjson.loads(response.content)
-        except orjson.JSONDecodeError as error:
-            raise StoreUnknown("Chroma's answer is not JSON") from error
+        if len(response.content) < LARGE_BYTES:
+            return _answer(response.content)
+        return await anyio.to_thread.run_sync(_answer, response.content)
 
     @contextmanager
     def _listening(self, collection: str, kind: Kind) -> Iterator[None]:
@@ -174,6 +179,20 @@ class ChromaClient(AsyncFastAPI):
         if not url:
             raise StoreUnavailable("Chroma is not running")
         return url.rstrip("/") + API_PATH
+
+
+def _answer(content: bytes) -> Any:
+    """What *content* says; the vectors of records in it are an array, float32, (n, dim)."""
+    try:
+        answer = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise StoreUnknown("Chroma's answer is not JSON") from error
+    if isinstance(answer, dict) and answer.get("embeddings"):
+        try:
+            answer["embeddings"] = np.asarray(answer["embeddings"], np.float32)
+        except (ValueError, TypeError) as error:
+            raise StoreUnknown("Chroma's answer has vectors that are none") from error
+    return answer
 
 
 def _check(response: httpx.Response) -> None:

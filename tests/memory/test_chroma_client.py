@@ -4,11 +4,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
+import numpy as np
 import pytest
 from anyio.abc import SocketAttribute, SocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from memory.chroma_client import API_PATH, Address, ChromaClient, CollectionGone, ConnectionLost
+from memory.chroma_client import (
+    API_PATH,
+    LARGE_BYTES,
+    Address,
+    ChromaClient,
+    CollectionGone,
+    ConnectionLost,
+)
 from memory.errors import (
     IndexDamaged,
     StoreError,
@@ -116,6 +124,28 @@ async def test_an_answer_that_is_no_json_leaves_it_open_what_was_done() -> None:
         server.body = b"<html>"
         with pytest.raises(StoreUnknown, match="not JSON"):
             await client.heartbeat()
+
+
+@pytest.mark.parametrize("size", [0, 2 * LARGE_BYTES])
+async def test_answers_of_any_size_are_read(size: int) -> None:
+    async with serving() as (server, client):
+        server.body = b'{"nanosecond heartbeat": 7, "rest": "%s"}' % (b"x" * size)
+        assert await client.heartbeat() == 7
+        server.body = b"[" * (size + 1)
+        with pytest.raises(StoreUnknown, match="not JSON"):
+            await client.heartbeat()
+
+
+@pytest.mark.parametrize("rows", [1, 20_000])
+async def test_vectors_of_records_come_as_an_array(rows: int) -> None:
+    async with serving() as (server, client):
+        server.body = b'{"embeddings": [%s]}' % b",".join([b"[0.5,-1e-3]"] * rows)
+        answer = await client._make_request("post", "/get")
+        assert answer["embeddings"].dtype == np.float32
+        assert answer["embeddings"].shape == (rows, 2)
+        server.body = b'{"embeddings": [[1, 2], [3]]}'
+        with pytest.raises(StoreUnknown, match="vectors"):
+            await client._make_request("post", "/get")
 
 
 async def test_nobody_there_means_that_nothing_was_done() -> None:

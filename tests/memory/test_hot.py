@@ -194,9 +194,9 @@ async def test_the_least_recently_used_leaves_when_the_bytes_are_spent() -> None
 async def test_one_user_cannot_take_the_whole_budget() -> None:
     store = Store()
     store.fill(400)
-    async with opened(store, hot_bytes=400_000) as memories:
+    async with opened(store, hot_bytes=200_000) as memories:
         memory = await memories.get(ADA, None)
-        assert memory.size_bytes <= 200_000
+        assert memory.size_bytes <= 100_000
         assert not memory.complete
         newest = {item.id for item in memory.search("tea", VECTOR, limit=999).items}
         assert newest == ids(range(400 - len(newest), 400))

@@ -5,8 +5,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from memory.messages import OFFLINE_MODEL
-from tests.memory.hot_world import ADA, BEN, VECTOR, Clock, Store, held, ids, said
+from memory.errors import StoreUnavailable
+from memory.long_term import StoredPage
+from memory.messages import OFFLINE_MODEL, UserId
+from tests.memory.hot_world import ADA, BEN, VECTOR, Clock, Store, held, ids, opened, said
 from tests.memory.warm_world import files, process
 
 
@@ -125,3 +127,31 @@ async def test_nothing_is_kept_of_who_is_forgotten(tmp_path: Path, *, running: b
         assert files(tmp_path) == []
         assert await held(memories) == []
     assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("silent", [0, 30])
+async def test_no_page_is_read_ahead_that_is_not_wanted(*, silent: int) -> None:
+    store = Store()
+    store.fill(200)
+    for number in range(200 - silent, 200):
+        store.messages[number] = msgspec.structs.replace(said(number), model=OFFLINE_MODEL)
+    async with opened(store, hot_messages=100) as memories:
+        memory = await memories.get(ADA, None)
+        assert len(memory) == 100
+        assert (store.reads, store.cut_off) == (2 + bool(silent), 0)
+
+
+async def test_a_store_that_fails_at_a_later_page_is_told_as_itself() -> None:
+    store = Store()
+    store.fill(200)
+    read = store.newest
+
+    async def newest(user: UserId, *, limit: int, before: str | None = None) -> StoredPage:
+        store.failing = store.reads >= 2
+        return await read(user, limit=limit, before=before)
+
+    store.newest = newest  # type: ignore[method-assign]  # it fails from the third page on
+    async with opened(store) as memories:
+        with pytest.raises(StoreUnavailable):
+            await memories.get(ADA, None)
+    assert store.reads == 3
