@@ -33,6 +33,10 @@ COPIED: Final = 0.7
 """The part of the time that copying takes; the rest is checking the copy."""
 
 
+NAME: Final = "%Y-%m-%dT%H%M%S.%fZ"
+"""How a backup that is one of many is called: for the time, UTC."""
+
+
 def back_up(data_dir: Path, to: Path, report: Report) -> Manifest:
     """Copy the store in *data_dir* to the new folder *to*, as it is at one moment.
 
@@ -60,21 +64,26 @@ def back_up(data_dir: Path, to: Path, report: Report) -> Manifest:
     return found
 
 
-def back_up_into(data_dir: Path, folder: Path, keep: int, report: Report) -> tuple[Path, Manifest]:
-    """Make a backup in *folder*, named for the time, and remove all but the newest *keep*.
+def back_up_into(
+    data_dir: Path, folder: Path, keep: int, report: Report
+) -> tuple[Path, Manifest, list[Path]]:
+    """Make a backup in *folder*, named for the time, and remove all but the newest *keep* of
+    those that were made so; the last are the removed ones, oldest first.
 
-    Only what is a whole backup is counted and removed, and only after the new one is whole;
-    raises as :func:`back_up`.
+    Only a whole backup that is named for a time is counted and removed, and only after the new
+    one is whole: what was put there under a name of its own is for somebody else to remove.
+    Raises as :func:`back_up`.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise UpkeepRefused(f"{folder} cannot be made: {error.strerror}") from error
-    to = folder / datetime.now(UTC).strftime("%Y-%m-%dT%H%M%S.%fZ")
+    to = folder / datetime.now(UTC).strftime(NAME)
     found = back_up(data_dir, to, report)
-    for _, old in _whole_backups(folder)[:-keep]:
+    removed = [old for _, old in _backups_named_for_times(folder)[:-keep]]
+    for old in removed:
         shutil.rmtree(old)
-    return to, found
+    return to, found, removed
 
 
 def database_of(data_dir: Path) -> Path:
@@ -146,13 +155,20 @@ def _check_space(folder: Path, wanted_bytes: int) -> None:
         )
 
 
-def _whole_backups(folder: Path) -> list[tuple[float, Path]]:
-    """The backups in *folder*, oldest first."""
+def _backups_named_for_times(folder: Path) -> list[tuple[float, Path]]:
+    """The whole backups in *folder* that :func:`back_up_into` has made, oldest first."""
     found: list[tuple[float, Path]] = []
     for path in folder.iterdir():
-        if path.is_dir() and not path.name.startswith("."):
+        if path.is_dir() and not path.is_symlink() and _is_named_for_a_time(path.name):
             try:
                 found.append((manifest.read(path).created_at, path))
             except UpkeepRefused:
                 continue  # whatever it is, it is not ours to remove
     return sorted(found)
+
+
+def _is_named_for_a_time(name: str) -> bool:
+    try:
+        return datetime.strptime(name, NAME).replace(tzinfo=UTC).strftime(NAME) == name
+    except ValueError:
+        return False

@@ -36,7 +36,7 @@ def backup_command(
         int | None,
         typer.Option(
             min=1,
-            help="Make the backup in DIR, named for the time; only the newest so many stay there.",
+            help="Make the backup in DIR, named for the time; of those, the newest so many stay.",
             show_default=False,
         ),
     ] = None,
@@ -51,12 +51,15 @@ def backup_command(
     Examples: python -m memory backup /backup/today; python -m memory backup /backup/daily --keep 7
     """
     files = configured(data_dir=data_dir).files_for("no backup can be made", INSTEAD)
+    removed: list[Path] = []
     with told() as report:
         if keep is None:
             found = back_up(files, folder, report)
         else:
-            folder, found = back_up_into(files, folder, keep, report)
+            folder, found, removed = back_up_into(files, folder, keep, report)
     typer.echo(f"{folder}: {_described(found)}")
+    for old in removed:
+        typer.echo(f"removed: {old}")
 
 
 def restore_command(

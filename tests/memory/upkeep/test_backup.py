@@ -169,8 +169,13 @@ def test_the_newest_are_kept_and_what_is_not_a_backup_is_left_alone(
     stopped: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "notes").mkdir()
-    made = [back_up_into(stopped, tmp_path, 2, ignore)[0] for _ in range(4)]
-    assert sorted(tmp_path.iterdir()) == sorted([*made[-2:], tmp_path / "notes"])
+    (tmp_path / "2026-01-01T000000.000000Z").mkdir()
+    back_up(stopped, tmp_path / "before-upgrade", ignore)
+    back_up(stopped, tmp_path / "2026-01-01", ignore)
+    before = sorted(tmp_path.iterdir())
+    made = [back_up_into(stopped, tmp_path, 2, ignore) for _ in range(4)]
+    assert sorted(tmp_path.iterdir()) == sorted([*before, *(to for to, _, _ in made[-2:])])
+    assert [removed for _, _, removed in made] == [[], [], [made[0][0]], [made[1][0]]]
 
 
 def test_a_store_that_is_not_there_or_damaged_is_not_backed_up(

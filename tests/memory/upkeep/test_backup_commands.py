@@ -103,6 +103,10 @@ def test_a_served_folder_is_not_restored_into(tmp_path: Path) -> None:
 
 def test_old_backups_are_removed_on_demand(tmp_path: Path) -> None:
     anyio.run(filled, tmp_path / "data")
-    for _ in range(3):
-        assert run(tmp_path, "backup", "kept", "--keep", "2").returncode == 0
-    assert len(list((tmp_path / "kept").iterdir())) == 2
+    assert run(tmp_path, "backup", "kept/before-upgrade").returncode == 0
+    made = [run(tmp_path, "backup", "kept", "--keep", "2") for _ in range(3)]
+    names = [it.stdout.partition(":")[0] for it in made]
+    assert [it.stdout.splitlines()[1:] for it in made] == [[], [], [f"removed: {names[0]}"]]
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == sorted(
+        [*(Path(name).name for name in names[1:]), "before-upgrade"]
+    )
