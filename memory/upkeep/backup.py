@@ -46,12 +46,13 @@ def back_up(data_dir: Path, to: Path, report: Report) -> Manifest:
     Blocks; belongs into a thread where there is an event loop.
 
     Raises:
-        UpkeepRefused: there is no store, *to* exists, the disk is too small, or the copy is
-            damaged; nothing is left behind.
+        UpkeepRefused: there is no store, *to* exists or is in *data_dir*, the disk is too small,
+            or the copy is damaged; nothing is left behind.
     """
     source = database_of(data_dir)
     if to.exists() or to.is_symlink():
         raise UpkeepRefused(f"{to} exists; a backup is never written over")
+    _check_outside(data_dir, to)
     try:
         with _partial(to) as partial:
             found = _copy(source, partial, report)
@@ -74,6 +75,8 @@ def back_up_into(
     one is whole: what was put there under a name of its own is for somebody else to remove.
     Raises as :func:`back_up`.
     """
+    database_of(data_dir)
+    _check_outside(data_dir, folder)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -98,6 +101,15 @@ def database_of(data_dir: Path) -> Path:
             f"{data_dir} holds no store: {path} is not there; name the server's data folder"
         )
     return path
+
+
+def _check_outside(data_dir: Path, to: Path) -> None:
+    """Raises ``UpkeepRefused`` where *to* is in *data_dir*, whatever links lead there."""
+    if to.resolve().is_relative_to(data_dir.resolve()):
+        raise UpkeepRefused(
+            f"{to} is in the data folder {data_dir}: whoever is erased would stay in that backup, "
+            "and it would be lost with the store; name a folder outside of it"
+        )
 
 
 @contextmanager

@@ -178,6 +178,20 @@ def test_the_newest_are_kept_and_what_is_not_a_backup_is_left_alone(
     assert [removed for _, _, removed in made] == [[], [], [made[0][0]], [made[1][0]]]
 
 
+def test_a_backup_in_the_data_folder_is_refused_and_leaves_nothing(
+    stopped: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(stopped)
+    before = sorted(stopped.iterdir())
+    for to in (stopped / "backup", stopped / "a" / "b", tmp_path / "link" / "backup", stopped):
+        with pytest.raises(UpkeepRefused, match="is in the data folder"):
+            back_up_into(stopped, to, 1, ignore)
+        with pytest.raises(UpkeepRefused, match=r"is in the data folder|exists"):
+            back_up(stopped, to, ignore)
+    assert sorted(stopped.iterdir()) == before
+    back_up(stopped, stopped.with_name(f"{stopped.name}-backup"), ignore)
+
+
 def test_a_store_that_is_not_there_or_damaged_is_not_backed_up(
     stopped: Path, tmp_path: Path
 ) -> None:

@@ -110,3 +110,12 @@ def test_old_backups_are_removed_on_demand(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == sorted(
         [*(Path(name).name for name in names[1:]), "before-upgrade"]
     )
+
+
+def test_a_backup_in_the_data_folder_is_one_line_and_none(tmp_path: Path) -> None:
+    anyio.run(filled, tmp_path / "data")
+    for arguments in (("data/backup",), ("data/backup", "--keep", "2")):
+        found = run(tmp_path, "backup", *arguments)
+        assert found.returncode == 1
+        assert found.stderr.startswith("error: data/backup is in the data folder data: ")
+    assert not (tmp_path / "data" / "backup").exists()
