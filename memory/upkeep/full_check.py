@@ -12,6 +12,7 @@ from memory.upkeep.record_check import RecordCheck
 from memory.upkeep.schema_guard import check_database
 from memory.upkeep.store_file import StoreFile
 from memory.upkeep.terminal import Report
+from memory.upkeep.unfinished import refuse_half_a_migration
 from memory.upkeep.vector_segments import DATABASE, END, opened, vector_segments
 
 DATABASE_SHARE = 0.3
@@ -43,7 +44,8 @@ def check_store(data_dir: Path, report: Report) -> Checked:
     Nothing is changed. Blocks, for minutes with a million records.
 
     Raises:
-        UpkeepRefused: there is no store, or one of another version.
+        UpkeepRefused: there is no store, or one of another version, or one in the middle of a
+            migration, which holds messages twice until that is at its end.
     """
     database = data_dir / "chroma" / DATABASE
     report("looking at the database", 0.0)
@@ -60,6 +62,9 @@ def check_store(data_dir: Path, report: Report) -> Checked:
             )
         check_database(database, within_s=0)
         collections = store.collections()
+        for collection in collections:
+            if collection.kind == "conversations":
+                refuse_half_a_migration(collection.facts)
         check = RecordCheck(collections)
         total = max(sum(store.counts().values()), 1)
         for number, (segment, record) in enumerate(store.records()):

@@ -37,12 +37,7 @@ def see_to_unfinished(data_dir: Path, placement: Placement) -> None:
             f"a restore cannot be brought to its end: {data_dir}: {error.strerror}"
         ) from error
     facts = _facts(data_dir / STORE / DATABASE, placement.conversations)
-    going = _going(facts)
-    if going is not None:
-        raise UpkeepRefused(
-            f"a migration to {setting_of(going)} was interrupted: run it again, or undo it with "
-            "the old placement (python -m memory migrate --help)"
-        )
+    refuse_half_a_migration(facts)
     layout = facts.get("layout", placement.layout)
     if layout != placement.layout:
         raise UpkeepRefused(
@@ -51,12 +46,28 @@ def see_to_unfinished(data_dir: Path, placement: Placement) -> None:
         )
 
 
-def _going(facts: Mapping[str, str]) -> str | None:
+def refuse_half_a_migration(facts: Mapping[str, str | int]) -> None:
+    """*facts* are what a store's collection of conversations says of the store.
+
+    Raises:
+        UpkeepRefused: a migration was begun and is not at its end; says what to do.
+    """
+    going = _going(facts)
+    if going is not None:
+        raise UpkeepRefused(
+            f"a migration to {setting_of(going)} was interrupted: run it again, or undo it with "
+            "the old placement (python -m memory migrate --help)"
+        )
+
+
+def _going(facts: Mapping[str, str | int]) -> str | None:
     """The layout to which a store is on its way, if it is."""
-    layout = facts.get("layout", "")
+    layout = str(facts.get("layout", ""))
     if SWAP in layout:
         return layout.partition(SWAP)[2]
-    return layout if LEFT in facts else facts.get(GOING)
+    if LEFT in facts:
+        return layout
+    return str(facts[GOING]) if GOING in facts else None
 
 
 def _facts(database: Path, directory: str) -> Mapping[str, str]:

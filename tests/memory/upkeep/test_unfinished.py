@@ -7,13 +7,14 @@ import pytest
 
 from memory.errors import UpkeepRefused
 from memory.placement import Sharded
+from memory.upkeep.full_check import check_store
 from memory.upkeep.migration import GOING, LEFT
 from memory.upkeep.restore import RESTORED
 from memory.upkeep.unfinished import see_to_unfinished
 from memory.upkeep.vector_segments import DATABASE
 from tests.memory.chroma_world import serving
 from tests.memory.upkeep.migration_world import Store
-from tests.memory.upkeep.store_world import filled
+from tests.memory.upkeep.store_world import filled, ignore
 
 pytestmark = pytest.mark.chroma
 
@@ -41,8 +42,11 @@ async def test_half_a_migration_is_seen_wherever_it_was_cut_off(
         for placement in (store.placement, store.to(new)):
             with pytest.raises(UpkeepRefused, match="was interrupted: run it again, or undo it"):
                 see_to_unfinished(tmp_path, placement)
+        with pytest.raises(UpkeepRefused, match="was interrupted: run it again, or undo it"):
+            check_store(tmp_path, ignore)
     assert seen == {"sharded/1", new if new == "per_user" else "sharded/1>sharded/2"}
     see_to_unfinished(tmp_path, store.to(new))
+    assert check_store(tmp_path, ignore).record_faults == []
     with pytest.raises(UpkeepRefused, match=r"set that in config\.toml"):
         see_to_unfinished(tmp_path, store.placement)
 
