@@ -52,14 +52,12 @@ class Links(NamedTuple):
 
 
 class _Near(NamedTuple):
-    """Of each slot those around it, of ``Links``: ``further`` are two before, one and two after.
+    """Of each slot the two before it and the two after it, and its conversation."""
 
-    ``mirrored``: seen from the other side, those that have a slot as ``previous`` or ``further``.
-    """
-
+    before: Slots
     previous: Slots
-    further: tuple[Slots, Slots, Slots]
-    mirrored: tuple[Slots, tuple[Slots, Slots, Slots]]
+    following: Slots
+    after: Slots
     talk: Slots
 
 
@@ -145,7 +143,7 @@ class LexicalIndex:
         near = _near(self.links)
         pair = lengths + lengths.take(near.previous)
         window = pair.copy()
-        for each in near.further:
+        for each in (near.before, near.following, near.after):
             window += lengths.take(each)
         talks = np.bincount(numbers, lengths).astype(np.float32)
         used = lengths > 0
@@ -153,12 +151,17 @@ class LexicalIndex:
         enough.append(saturation(talks, talks > 0))
         found: list[LexicalScores] = []
         for words in queries:
-            postings, weights, weight = self._query(words)
+            postings, shares, unknown = self._query(words)
             counts = _view_counts(postings, near, len(talks))
+            known = [
+                share * self._rarity(int(np.count_nonzero(row > 0)))
+                for share, row in zip(shares, counts[0], strict=True)
+            ]
+            weights = np.array(known, np.float32)
             views = [bm25(*each, weights) for each in zip(counts, enough, strict=True)]
             turn, paired, around = (view[:-1] for view in views[:3])
             talk = views[3].take(numbers[:-1])
-            found.append(LexicalScores(turn, paired, around, talk, weight))
+            found.append(LexicalScores(turn, paired, around, talk, unknown + sum(known)))
         return found
 
     def dump(self, slots: Slots) -> LexicalState:
@@ -183,22 +186,20 @@ class LexicalIndex:
         index._take(state)
         return index
 
-    def _query(self, words: Sequence[str]) -> tuple[list[Slots], Scores, float]:
-        """The postings of each known term, the terms' weights, and the sum of all weights."""
+    def _query(self, words: Sequence[str]) -> tuple[list[Slots], list[float], float]:
+        """The postings of each known term, the terms' shares, and the weight of all others."""
         postings: list[Slots] = []
-        weights: list[float] = []
+        shares: list[float] = []
         unknown = 0.0
         for word in dict.fromkeys(words):
             posting = self._postings.get(word)
             share = FUNCTION_WORD_WEIGHT if word in FUNCTION_WORDS else 1.0
-            if not len(posting):
+            if len(posting):
+                postings.append(posting)
+                shares.append(share)
+            else:
                 unknown += share * self._rarity(0)
-                continue
-            postings.append(posting)
-            having = np.zeros(len(self._lengths), np.bool_)
-            having[posting] = True
-            weights.append(share * self._rarity(int(np.count_nonzero(having))))
-        return postings, np.array(weights, np.float32), unknown + sum(weights)
+        return postings, shares, unknown
 
     def _rarity(self, documents: int) -> float:
         """Inverse document frequency, never negative."""
@@ -263,9 +264,7 @@ class LexicalIndex:
 
 def _near(links: Links) -> _Near:
     previous, following, talk = links
-    before, after = previous.take(previous), following.take(following)
-    mirrored = following, (after, previous, before)
-    return _Near(previous, (before, following, after), mirrored, talk)
+    return _Near(previous.take(previous), previous, following, following.take(following), talk)
 
 
 def _view_counts(postings: Sequence[Slots], near: _Near, talks: int) -> tuple[Scores, ...]:
@@ -275,24 +274,24 @@ def _view_counts(postings: Sequence[Slots], near: _Near, talks: int) -> tuple[Sc
     term is in many, looking around from every slot takes less time. The last column of the
     first three stands for nothing.
     """
-    terms, slots = len(postings), len(near.previous)
-    counts = np.zeros((terms, slots), np.float32)
-    in_talks = np.zeros((terms, talks), np.float32)
-    for row, talk_row, posting in zip(counts, in_talks, postings, strict=True):
-        np.add.at(row, posting, np.float32(1))
-        np.add.at(talk_row, near.talk.take(posting), np.float32(1))
-    pair = counts.copy()
-    window = np.empty_like(counts)
-    following, beyond = near.mirrored
-    for row, paired, around, posting in zip(counts, pair, window, postings, strict=True):
-        if COMMON_SHARE * len(posting) > slots:
-            np.add(row, row.take(near.previous), out=paired)
-            np.copyto(around, paired)
-            for each in near.further:
-                np.add(around, row.take(each), out=around)
-            continue
-        np.add.at(paired, following.take(posting), np.float32(1))
-        np.copyto(around, paired)
-        for each in beyond:
-            np.add.at(around, each.take(posting), np.float32(1))
+    terms, slots = len(postings), len(near.talk)
+    counts, pair = np.zeros((terms, slots), np.float32), np.zeros((terms, slots), np.float32)
+    window, in_talks = np.empty_like(counts), np.zeros((terms, talks), np.float32)
+    one = np.float32(1)
+    for row, posting in enumerate(postings):
+        np.add.at(counts[row], posting, one)
+        np.add.at(in_talks[row], near.talk.take(posting), one)
+        common = COMMON_SHARE * len(posting) > slots
+        if common:
+            pair[row] = counts[row].take(near.previous)
+        else:
+            np.add.at(pair[row], near.following.take(posting), one)
+        pair[row] += counts[row]
+        window[row] = pair[row]
+        if common:
+            for each in (near.before, near.following, near.after):
+                window[row] += counts[row].take(each)
+        else:
+            for each in (near.after, near.previous, near.before):
+                np.add.at(window[row], each.take(posting), one)
     return counts, pair, window, in_talks
