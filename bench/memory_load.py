@@ -75,11 +75,16 @@ class Ram(msgspec.Struct):
 
 
 class Cold(msgspec.Struct):
-    """Milliseconds until a user of ``COLD_MESSAGES`` who was not in RAM is searched completely."""
+    """Milliseconds until a user of ``COLD_MESSAGES`` who was not in RAM is searched completely.
+
+    ``collector_ms``: the longest time for which Python collected garbage, which stops everything.
+    """
 
     warm_copy: bool
     took_ms: list[float]
+    cpu_ms: list[float]
     loop_stood_ms: float
+    collector_ms: float
 
 
 class Report(msgspec.Struct):
@@ -133,15 +138,29 @@ class Standstill:
 
     def __init__(self) -> None:
         self.longest_ms = 0.0
+        self.collector_ms = 0.0
+        """The longest time for which Python collected garbage."""
+        self._collecting_since = 0.0
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
         """Within the block."""
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._watch)
-            await anyio.sleep(5 * SAMPLE_S)
-            yield
-            tasks.cancel_scope.cancel()
+        gc.callbacks.append(self._collected)
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._watch)
+                await anyio.sleep(5 * SAMPLE_S)
+                yield
+                tasks.cancel_scope.cancel()
+        finally:
+            gc.callbacks.remove(self._collected)
+
+    def _collected(self, phase: str, _facts: dict[str, int]) -> None:
+        if phase == "start":
+            self._collecting_since = time.perf_counter()
+        else:
+            took_ms = 1000 * (time.perf_counter() - self._collecting_since)
+            self.collector_ms = max(self.collector_ms, took_ms)
 
     async def _watch(self) -> None:
         while True:
@@ -207,15 +226,22 @@ def measure_ram(users: int, messages: int) -> Ram:
 
 
 async def measure_cold(folder: Path, users: int) -> list[Cold]:
-    """Users whose ``COLD_MESSAGES`` are in a real Chroma; without copies first, then with."""
-    talker = Talker(3)
+    """Users whose ``COLD_MESSAGES`` are in a real Chroma; without copies first, then with.
+
+    They were said in the last weeks, one each hour.
+    """
+    talker, first_at = Talker(3), time.time() - 3600 * COLD_MESSAGES
     names = [UserId(f"cold{number}") for number in range(users)]
     async with open_tandem(folder) as tandem:
         for user in names:
-            made = [talker.message(user, number) for number in range(COLD_MESSAGES)]
+            pairs: list[tuple[Message, Vector]] = []
+            for number in range(COLD_MESSAGES):
+                message, embedded = talker.message(user, number)
+                said_at = first_at + 3600 * number
+                message = msgspec.structs.replace(message, timestamp=said_at)
+                pairs.append((message, embedded.vector))
             for start in range(0, COLD_MESSAGES, 100):
-                pairs = [(message, each.vector) for message, each in made[start : start + 100]]
-                await tandem.append_many(pairs)
+                await tandem.append_many(pairs[start : start + 100])
         return [
             await _cold(tandem, folder / "warm", names, warm_copy=each) for each in (False, True)
         ]
@@ -225,6 +251,7 @@ async def _cold(tandem: Tandem, folder: Path, users: list[UserId], *, warm_copy:
     warm = WarmMemories(folder, fingerprint="random", exclusive=True)
     limits = HotLimits(messages=2_000, size_bytes=ROOMY)
     took_ms: list[float] = []
+    cpu_ms: list[float] = []
     standstill = Standstill()
     vector = np.ones(DIMENSION, np.float32) / np.float32(DIMENSION**0.5)
     async with (
@@ -232,14 +259,21 @@ async def _cold(tandem: Tandem, folder: Path, users: list[UserId], *, warm_copy:
         standstill.watched(),
     ):
         for user in users:
-            began = time.perf_counter()
+            began, cpu = time.perf_counter(), time.process_time()
             memory = await memories.get(user, None, wait_s=30)
             found = memory.search("What was it?", vector, limit=10)
             took_ms.append(round(1000 * (time.perf_counter() - began), 1))
+            cpu_ms.append(round(1000 * (time.process_time() - cpu), 1))
             if found.partial or memories.figures().warm_loads != len(took_ms) * warm_copy:
                 raise Failed("a cold user was not read as planned")
             await anyio.sleep(0.05)
-    return Cold(warm_copy=warm_copy, took_ms=sorted(took_ms), loop_stood_ms=standstill.longest_ms)
+    return Cold(
+        warm_copy=warm_copy,
+        took_ms=sorted(took_ms),
+        cpu_ms=sorted(cpu_ms),
+        loop_stood_ms=standstill.longest_ms,
+        collector_ms=standstill.collector_ms,
+    )
 
 
 class _Nothing:
@@ -293,9 +327,11 @@ def text(report: Report) -> str:
     for cold in report.cold:
         what = "with a warm copy" if cold.warm_copy else "from Chroma"
         median, worst = percentile(cold.took_ms, 0.5), cold.took_ms[-1]
+        cpu = percentile(cold.cpu_ms, 0.5)
         lines.append(
-            f"cold, {COLD_MESSAGES} messages, {what}: {median:.0f} ms, at most {worst:.0f} ms; "
-            f"the loop stood {cold.loop_stood_ms:.1f} ms at most"
+            f"cold, {COLD_MESSAGES} messages, {what}: {median:.0f} ms, at most {worst:.0f} ms, "
+            f"{cpu:.0f} ms of CPU; the loop stood {cold.loop_stood_ms:.1f} ms at most "
+            f"(for collecting garbage {cold.collector_ms:.1f})"
         )
     return "\n".join(lines)
 

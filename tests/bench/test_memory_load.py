@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+
 import anyio
 import pytest
 
@@ -43,8 +45,23 @@ async def test_a_loop_that_stands_is_noticed() -> None:
 def test_the_report_names_all_figures() -> None:
     latency = Latency(messages=1_000, p50_ms=1.5, p99_ms=2.5, search_p50_ms=0.5, loop_stood_ms=3.5)
     ram = Ram(users=1, messages=1, rss_bytes=1_000, text_bytes=0, counted_bytes=0)
-    cold = Cold(warm_copy=True, took_ms=[1.0, 2.0, 9.0], loop_stood_ms=4.5)
+    cold = Cold(
+        warm_copy=True,
+        took_ms=[1.0, 2.0, 9.0],
+        cpu_ms=[1.0, 3.0, 4.0],
+        loop_stood_ms=4.5,
+        collector_ms=2.5,
+    )
     told = text(Report(latencies=[latency], ram=ram, cold=[cold]))
     assert "| 1000 | 1.5 | 2.5 | 0.5 | 3.5 |" in told
     assert "1000 bytes a message" in told
-    assert "with a warm copy: 2 ms, at most 9 ms" in told
+    assert "with a warm copy: 2 ms, at most 9 ms, 3 ms of CPU" in told
+    assert "stood 4.5 ms at most (for collecting garbage 2.5)" in told
+
+
+async def test_a_collection_of_garbage_is_noticed() -> None:
+    standstill = Standstill()
+    async with standstill.watched():
+        assert standstill.collector_ms >= 0
+        gc.collect()
+    assert standstill.collector_ms > 0
