@@ -15,6 +15,12 @@ from chat_server.terminal_screen import Screen
 
 LOOK_EVERY_S: Final = 0.05
 """How often is looked whether a reply is over, while lines may be typed."""
+REPEATED: Final = {
+    "not_stored": "not stored yet; trying again",
+    "store_unknown": "it is not certain that it is stored; trying again",
+    "store_busy": "the server is busy storing other messages; trying again",
+}
+"""What is said of a message that is repeated here: the server's words tell others to do it."""
 
 
 class Speaking:
@@ -111,7 +117,7 @@ class Speaking:
 
     async def _count_down(self, refusal: ServerError, wait_ms: int) -> bool:
         """Wait for *wait_ms*, counting; ``False``: the user does not want to wait."""
-        self._screen.problem(refusal.message)
+        self._screen.problem(REPEATED.get(refusal.code, refusal.message))
         with anyio.CancelScope() as pause, self._screen.countdown() as show:
             self._pause = pause
             for left_s in range(math.ceil(wait_ms / 1000), 0, -1):
