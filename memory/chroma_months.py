@@ -20,7 +20,7 @@ from memory.paging import month_cursor
 from memory.records import is_unembedded, stored_message
 
 VECTORS_PER_READ: Final = 100
-"""A hundred vectors are 0.8 MB of JSON and hold up the event loop for some 8 ms."""
+"""A hundred vectors are 0.8 MB of JSON; reading them holds the interpreter for some 2 ms."""
 
 
 class MonthWalk:
