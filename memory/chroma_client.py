@@ -38,7 +38,7 @@ MAX_CONNECTIONS: Final = 20
 
 LARGE_BYTES: Final = 65_536
 """Answers from this size on are read in a thread, so that the event loop does not stand for the
-sum of all steps. Reading one holds the interpreter's lock: some 20 ms for each MB of vectors."""
+sum of all steps. Reading one holds the interpreter's lock: some 2.5 ms for each MB of vectors."""
 
 UNPROXIED: Final = ("all://127.0.0.1", "all://localhost", "all://[::1]")
 

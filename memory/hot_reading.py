@@ -21,7 +21,7 @@ from memory.warm import WarmMemories
 log = structlog.get_logger(__name__)
 
 PAGE_MESSAGES: Final = 50
-"""Reading 50 from JSON holds the interpreter for some 1.5 ms; twice as many take no less of the
+"""Reading 50 from JSON holds the interpreter for some 1 ms; twice as many take no less of the
 CPU for each, and the event loop stands twice as long."""
 NEWS_MESSAGES: Final = 20
 """Read first where little is expected to be new."""
