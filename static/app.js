@@ -6,7 +6,7 @@ import { Composer } from "./composer.js";
 import { Connection } from "./connection.js";
 import { Conversations } from "./conversations.js";
 import { Drawer } from "./drawer.js";
-import { wordsFor } from "./faults.js";
+import { wordsFor, wordsForUnread } from "./faults.js";
 import { Limits } from "./limits.js";
 import { Notices } from "./notice.js";
 import { Status } from "./status.js";
@@ -47,7 +47,7 @@ const limits = new Limits((note) => {
   wasBlocked = note.blocked;
 });
 const conversations = new Conversations(
-  { list: byId("conversations"), more: byId("more"), note: byId("list-note") },
+  { list: byId("conversations"), more: byId("more"), note: byId("list-note"), retry: byId("list-retry") },
   { isLive: (id) => chat.isLive(id), onChange: scheduleRender },
 );
 const transcript = new Transcript(
@@ -201,7 +201,7 @@ function render() {
   const { thread } = chat;
   const items = chat.items();
   const { isMissing } = thread;
-  const failed = thread.reading instanceof Error;
+  const failed = thread.fault !== null;
   const known = thread.isNew || thread.reading === "read";
   transcript.render(thread.conversation, items);
   empty.hidden = items.length > 0 || !known;
@@ -209,7 +209,7 @@ function render() {
   unread.hidden = !failed;
   byId("unread-retry").hidden = isMissing;
   byId("unread-new").hidden = !isMissing;
-  if (failed) byId("unread-words").textContent = wordsForUnread(thread);
+  if (failed) byId("unread-words").textContent = wordsForFault(thread);
   byId("older").hidden = thread.before === null || failed;
   const live = chat.liveRuns();
   composer.showLive(live.length > 0, {
@@ -222,9 +222,9 @@ function render() {
   found = null;
 }
 
-function wordsForUnread({ isMissing, reading }) {
+function wordsForFault({ isMissing, fault }) {
   if (isMissing) return "This conversation does not exist, or not any more.";
-  return `${wordsFor(reading)} The messages could not be loaded.`;
+  return `The messages could not be loaded. ${wordsForUnread(fault)}`;
 }
 
 /** What the conversation is called; nothing while that is not known. */

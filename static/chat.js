@@ -2,6 +2,7 @@
 
 import { readMessages } from "./api.js";
 import { Outbox } from "./outbox.js";
+import { Retries } from "./retries.js";
 import { Runs } from "./runs.js";
 import { isMissing, questionOf, Thread } from "./thread.js";
 import { newUlid } from "./ulid.js";
@@ -22,6 +23,7 @@ export class Chat {
   #hooks;
   #threads = new Map();
   #runs = new Runs();
+  #retries = new Retries();
   #handlers;
 
   constructor(hooks) {
@@ -44,6 +46,7 @@ export class Chat {
   open(conversation = null) {
     const id = conversation ?? newUlid();
     if (this.thread !== null) this.thread.sought = null;
+    this.#retries.end();
     this.thread = this.#threads.get(id) ?? new Thread(id);
     this.thread.isNew ||= conversation === null;
     // Last in, last out: the map keeps the order of insertion.
@@ -134,6 +137,7 @@ export class Chat {
     }
     thread.reading = "loading";
     thread.readAgain = false;
+    this.#retries.cancel();
     this.#hooks.onChange();
     const messageMark = thread.mark();
     const runMark = this.#runs.mark();
@@ -141,10 +145,10 @@ export class Chat {
       const page = await readMessages(thread.conversation);
       thread.merge(page.messages, page.before, messageMark);
       this.#runs.settle(thread.conversation, page.runs ?? [], runMark);
-      thread.reading = "read";
+      this.#settle(thread);
     } catch (error) {
       thread.isNew = this.#isUnsent(thread, error);
-      thread.reading = thread.isNew ? "read" : error;
+      this.#settle(thread, thread.isNew ? null : error, () => this.reread());
     }
     if (thread.readAgain) this.reread();
     else if (this.#runs.of(thread.conversation).some((run) => run.hasGap)) {
@@ -159,16 +163,25 @@ export class Chat {
     const thread = this.thread;
     if (thread.before === null || thread.reading === "loading") return;
     thread.reading = "loading";
+    this.#retries.cancel();
     try {
       const page = await readMessages(thread.conversation, thread.before);
       thread.prepend(page.messages, page.before);
-      thread.reading = "read";
+      this.#settle(thread);
     } catch (error) {
-      thread.reading = error;
+      this.#settle(thread, error, () => this.readOlder());
     }
     if (thread.readAgain) this.reread();
     this.#seekOn(thread);
     this.#hooks.onChange();
+  }
+
+  /** A read of `thread` ended; what failed is done `again`, while the thread is the open one. */
+  #settle(thread, fault = null, again = null) {
+    thread.settle(fault);
+    if (thread !== this.thread) return;
+    if (fault === null) this.#retries.end();
+    else this.#retries.plan(again, fault);
   }
 
   /** Whether the server cannot know the conversation, since its first message is still in here. */

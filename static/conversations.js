@@ -3,7 +3,9 @@
 import { listConversations } from "./api.js";
 import { shortTime } from "./dates.js";
 import { element } from "./element.js";
+import { wordsForUnread } from "./faults.js";
 import { KeyedList } from "./keyed_list.js";
+import { Retries } from "./retries.js";
 
 const LONGEST_TITLE = 60;
 
@@ -13,22 +15,28 @@ export class Conversations {
   #list;
   #more;
   #note;
+  #retry;
+  #retries = new Retries();
+  /** Where the page begins that could not be read. */
+  #unread = null;
   #open = null;
   #isLive;
   #onChange;
 
   /**
-   * `elements`: {list, more, note}; `isLive(id)` says whether a reply is being written there,
+   * `elements`: {list, more, note, retry}; `isLive(id)` says whether a reply is being written there,
    * `onChange()` follows every change: titles stand in more places than this list.
    */
-  constructor({ list, more, note }, { isLive, onChange }) {
+  constructor({ list, more, note, retry }, { isLive, onChange }) {
     this.#list = new KeyedList(list, () => new ConversationView());
     this.#more = more;
     this.#note = note;
+    this.#retry = retry;
     this.#isLive = isLive;
     this.#onChange = onChange;
     this.isRead = false;
     more.addEventListener("click", () => this.#loadMore());
+    retry.addEventListener("click", () => this.#read(this.#unread));
   }
 
   /** What conversation `id` is called; null when it is not among those known. */
@@ -48,18 +56,28 @@ export class Conversations {
   }
 
   async #read(before) {
+    this.#retries.cancel();
     try {
       const page = await listConversations(before);
       if (before === null) this.#dropMissing(page);
       for (const conversation of page.conversations) this.update(conversation);
       // A first page read again must not lose the place of the pages behind it.
       if (before !== null || this.#before === null) this.#before = page.before;
-      this.#note.textContent = "";
       this.isRead = true;
-    } catch {
-      this.#note.textContent = "The list could not be loaded.";
+      this.#retries.end();
+      this.#say("");
+    } catch (error) {
+      this.#unread = before;
+      this.#retries.plan(() => this.#read(before), error);
+      this.#say(`The list could not be loaded. ${wordsForUnread(error)}`);
     }
     this.#onChange();
+  }
+
+  #say(words) {
+    // Said once: what is written anew is read aloud anew.
+    if (this.#note.textContent !== words) this.#note.textContent = words;
+    this.#retry.hidden = words === "";
   }
 
   /** What the first page should hold and does not was deleted, unless the server never had it. */

@@ -44,6 +44,12 @@ export function wordsFor(error) {
   return BY_CODE[error.code] ?? error.message ?? "Something went wrong.";
 }
 
+/** Why something could not be read; a page that reads has been connected, so nothing starts. */
+export function wordsForUnread(error) {
+  if (error.code === "not_ready") return "The server cannot read it right now; trying again.";
+  return error.retryable ? `${wordsFor(error)} Trying again.` : wordsFor(error);
+}
+
 /** Why the server ended the connection for good. */
 export function wordsForClose(code) {
   return BY_CLOSE_CODE[code] ?? "The server ended the connection.";

@@ -10,6 +10,8 @@ export class Thread {
     this.isNew = false;
     /** The last read of it: null before the first, then "loading", "read" or an error. */
     this.reading = null;
+    /** Why it could not be read, until it is; it is said also while it is read once more. */
+    this.fault = null;
     /** Something happened during a read that the read may have missed. */
     this.readAgain = false;
     /** The message to show, and how many pages it may be back: {id, pagesLeft}, or null. */
@@ -24,7 +26,13 @@ export class Thread {
 
   /** Whether the server says that there is no such conversation (of this user). */
   get isMissing() {
-    return this.reading instanceof Error && isMissing(this.reading);
+    return this.fault !== null && isMissing(this.fault);
+  }
+
+  /** How a read of it ended: with `fault`, or well. */
+  settle(fault = null) {
+    this.fault = fault;
+    this.reading = fault ?? "read";
   }
 
   /** The key of the element that shows message `id`; null when it is not held. */

@@ -39,6 +39,8 @@ class FakeServer:
     def __init__(self) -> None:
         self.script = Script()
         self.frames: list[Json] = []
+        self.reads: list[str] = []
+        """What was read: ``list``, or the id of a conversation."""
         self.users: dict[str, FakeUser] = {}
         self._connections: dict[WebSocket, FakeUser] = {}
         self._numbers = itertools.count(1)
@@ -139,6 +141,9 @@ class FakeServer:
     async def _conversations(self, request: Request) -> Response:
         if self.script.hold_list:
             await self._released.wait()
+        self.reads.append("list")
+        if self.script.unreadable:
+            return _unreadable()
         known = self.users[request.cookies[COOKIE]].conversations.values()
         listed = [entry.view() for entry in sorted(known, key=lambda entry: -entry.updated_at)]
         return JSONResponse({"conversations": listed, "before": None})
@@ -146,6 +151,9 @@ class FakeServer:
     async def _messages(self, request: Request) -> Response:
         user = self.users[request.cookies[COOKIE]]
         id_ = request.path_params["id"]
+        self.reads.append(id_)
+        if self.script.unreadable:
+            return _unreadable()
         if id_ not in user.conversations:
             error = {"code": "unknown_conversation", "message": "no such", "retryable": False}
             return JSONResponse({"error": error}, status_code=404)
@@ -261,6 +269,11 @@ class FakeServer:
             if owner is user:
                 with contextlib.suppress(RuntimeError, WebSocketDisconnect):
                     await connection.send_text(json.dumps(frame))
+
+
+def _unreadable() -> Response:
+    error = {"code": "not_ready", "message": "away", "retryable": True, "retry_after_ms": 1000}
+    return JSONResponse({"error": error}, status_code=503)
 
 
 def _refusal(client_id: str, refusal: Refusal) -> Json:

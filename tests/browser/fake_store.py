@@ -114,6 +114,7 @@ class Script:
         self.refuse_connections = False
         self.ignore_sends = False
         self.hold_list = False
+        self.unreadable = False
         self.heartbeat_s = 25.0
         self.close_on_hello: deque[int] = deque()
 

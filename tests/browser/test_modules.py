@@ -83,6 +83,22 @@ PAUSES = """async () => {
     return [pauseMs(0, 0), pauseMs(0, 1), pauseMs(3, 0), pauseMs(3, 1), pauseMs(50, 1)];
 }"""
 
+RETRIES = """async () => {
+    const { Retries } = await import("/retries.js");
+    const pauses = [];
+    const { setTimeout } = window;
+    window.setTimeout = (_, pauseMs) => pauses.push(pauseMs);
+    const retries = new Retries();
+    const plan = (error = { retryable: true }) => retries.plan(() => {}, error);
+    for (let n = 0; n < 6; n += 1) plan();
+    plan({ retryable: false });
+    retries.end();
+    plan();
+    plan({ retryable: true, retryAfterMs: 5_000 });
+    window.setTimeout = setTimeout;
+    return pauses;
+}"""
+
 ULIDS = """async () => {
     const { newUlid } = await import("/ulid.js");
     const many = Array.from({ length: 500 }, () => newUlid());
@@ -123,6 +139,11 @@ LINK = 'rel="noopener noreferrer" target="_blank"'
             SETTLED, [["begun since", "new"], "abc", 1], id="a read settles which runs are live"
         ),
         pytest.param(PAUSES, [300, 300, 1200, 2400, 10_000], id="pauses grow to ten seconds"),
+        pytest.param(
+            RETRIES,
+            [1_000, 2_000, 4_000, 8_000, 10_000, 10_000, 1_000, 5_000],
+            id="reads are tried again after pauses that grow, unless that is vain",
+        ),
     ],
 )
 def test_modules(modules: Page, script: str, outcome: object) -> None:
