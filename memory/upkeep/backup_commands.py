@@ -19,7 +19,7 @@ from memory.upkeep.ledger import FILE, SqliteLedger
 from memory.upkeep.manifest import Manifest
 from memory.upkeep.restore import restore
 from memory.upkeep.store_file import StoreFile
-from memory.upkeep.terminal import told
+from memory.upkeep.terminal import counted, told
 from memory.upkeep.vector_segments import DATABASE
 
 INSTEAD: Final = (
@@ -108,8 +108,9 @@ def restore_command(
     typer.echo(f"restored to {files}: {_described(found.manifest)}")
     if found.left_out.users or found.left_out.messages:
         typer.echo(
-            f"of these left out, because erased since: {found.left_out.users:,} users, "
-            f"{found.left_out.messages:,} single messages"
+            "left out of the backup, because erased since: "
+            f"{counted(found.left_out.users, 'user')}, "
+            f"{counted(found.left_out.messages, 'single message')}"
         )
     typer.echo(f"config.toml, [chroma]: {setting_of(found.manifest.layout)}")
 
@@ -144,7 +145,7 @@ def verify_command(
     for example in differences.examples:
         typer.echo(example)
     typer.echo(
-        f"{differences.compared:,} messages of {folder} compared with {against}: "
+        f"{counted(differences.compared, 'message')} of {folder} compared with {against}: "
         f"{differences.missing:,} missing, {differences.changed:,} changed, "
         f"{differences.deleted:,} deleted since"
     )
@@ -170,6 +171,7 @@ def _erased_since(data_dir: Path, since: float) -> Iterator[Gone]:
 def _described(found: Manifest) -> str:
     size_bytes = sum(it.bytes for it in found.files.values())
     return (
-        f"{found.messages:,} messages of {found.users:,} users as of {found.when}, "
+        f"{counted(found.messages, 'message')} of {counted(found.users, 'user')} "
+        f"as of {found.when}, "
         f"{size_bytes / 1e6:,.1f} MB"
     )

@@ -26,6 +26,7 @@ from memory.upkeep.ledger import Ledger, SqliteLedger
 from memory.upkeep.left_out import LeftOut, leave_out_erased
 from memory.upkeep.manifest import Manifest
 from memory.upkeep.schema_guard import check_database
+from memory.upkeep.store_file import StoreFile
 from memory.upkeep.synced_files import sync
 from memory.upkeep.terminal import Report
 from memory.upkeep.vector_segments import DATABASE
@@ -43,7 +44,7 @@ SPARE_BYTES: Final = 64 << 20
 
 
 class Restored(msgspec.Struct, frozen=True):
-    """What a restore brought back, and what it left out."""
+    """What stands in the restored store, told as a backup of it would, and what was left out."""
 
     manifest: Manifest
     left_out: LeftOut
@@ -85,12 +86,13 @@ def restore(
             left_out = leave_out_erased(folder / DATABASE, ledgers, found.created_at, report)
             sync(folder / DATABASE)
             sync(folder)
+            stands = _described(folder / DATABASE, found.created_at)
             folder.rename(data_dir / RESTORED)
             sync(data_dir)
             finish_restore(data_dir)
         except OSError as error:
             raise UpkeepRefused(f"{data_dir} cannot be written: {error.strerror}") from error
-    return Restored(found, left_out)
+    return Restored(stands, left_out)
 
 
 def finish_restore(data_dir: Path) -> bool:
@@ -151,6 +153,11 @@ def _copy(backup: Path, folder: Path, found: Manifest, report: Report) -> None:
             report("copying", copied / max(1, facts.bytes))
     if digest.hexdigest() != facts.sha256:
         raise UpkeepRefused(f"{backup / DATABASE} was altered while it was copied")
+
+
+def _described(database: Path, created_at: float) -> Manifest:
+    with StoreFile.opened(database, still=True) as store:
+        return manifest.describe(store, {DATABASE: manifest.file_facts(database)}, created_at)
 
 
 def _ledgers(

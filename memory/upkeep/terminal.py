@@ -29,6 +29,11 @@ def told() -> Iterator[Report]:
         yield lambda step, done: progress.update(task, description=step, completed=done)
 
 
+def counted(number: int, noun: str) -> str:
+    """*number* of *noun*, as people write it: "1 user", "2,630 users"."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def quiet_logs() -> None:
     """Let the log be errors on stderr: a command tells what it does itself."""
     structlog.configure(

@@ -62,7 +62,8 @@ def test_a_store_is_backed_up_verified_lost_and_restored(tmp_path: Path) -> None
     assert "give --replace" in refused.stderr
     restored = run(tmp_path, "restore", "kept", "--replace")
     assert restored.returncode == 0, restored.stderr
-    assert "left out, because erased since: 1 users, 0 single messages" in restored.stdout
+    assert "restored to data: 10 messages of 2 users as of " in restored.stdout
+    assert "erased since: 1 user, 0 single messages\n" in restored.stdout
     assert 'placement = "sharded" and shards = 1' in restored.stdout
     verified = run(tmp_path, "verify", "kept", "--against", "data")
     assert verified.returncode == 0, verified.stdout

@@ -167,6 +167,7 @@ def test_who_was_erased_since_does_not_come_back(
     assert all(files_with(backup, needle) for needle in needles)
     found = restored(backup, data_dir)
     assert found.left_out.users == 2
+    assert (found.manifest.messages, found.manifest.users) == (len(stored[BOB]), 1)
     for needle in needles:
         assert files_with(data_dir, needle) == []
     assert read(data_dir, placement) == {ANN: [], BOB: stored[BOB], CHLOE: []}
