@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import time
 from typing import Final
 
 from chat_server.authentication import SESSION_LIFE_S, Authenticator, Identity
 from chat_server.secrets_file import load_or_make, secret_path
 from chat_server.settings import ConfigError, Settings
-from memory.messages import UserId
+from memory.messages import UserId, is_user_id
 
 DAY_S: Final = 86_400
 MOST_DAYS: Final = SESSION_LIFE_S // DAY_S
-
-_user_id = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 def make_bot_token(settings: Settings, user: str | None, days: int) -> str:
@@ -24,7 +21,7 @@ def make_bot_token(settings: Settings, user: str | None, days: int) -> str:
     Raises:
         ConfigError: there is no secret yet, or it cannot be read; *user* or *days* is impossible.
     """
-    if user is not None and not _user_id.fullmatch(user):
+    if user is not None and not is_user_id(user):
         raise ConfigError("--user: 1 to 64 of A-Z a-z 0-9 _ . -, such as bot-1")
     if not 1 <= days <= MOST_DAYS:
         raise ConfigError(f"--days: 1 to {MOST_DAYS}")

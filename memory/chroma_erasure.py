@@ -52,18 +52,20 @@ class ChromaErasure:
             await anyio.sleep((anyio.current_time() - begun) * REST_SHARE)
         return deleted
 
-    async def drop(self, name: str, owner: UserId) -> None:
-        """Delete the collection *name*, which is *owner*'s alone.
+    async def drop(self, name: str, owner: UserId) -> int:
+        """Delete the collection *name*, which is *owner*'s alone; how many records it had.
 
         Raises:
             StoreUnavailable: it is marked as another's; it was left alone.
         """
         collection = await self._collection(name)
         if collection is None:
-            return
+            return 0
         if (collection.metadata or {}).get("owner") != owner:
             raise StoreUnavailable("a user's collection in Chroma is marked as another's")
+        dropped = await collection.count()
         await self._client.delete_collection(name)
+        return dropped
 
     async def redact(self, name: str, tombstones: Sequence[Message]) -> None:
         """Put *tombstones* in the places of the messages with their ids; makes no new records."""

@@ -216,24 +216,29 @@ class Journal:
         self._on_failure()
 
 
-def forget_offline(folder: Path, user: UserId) -> None:
-    """As :meth:`Journal.forget_user`, while no server holds the data folder; blocks.
+def forget_offline(folder: Path, user: UserId) -> int:
+    """As :meth:`Journal.forget_user`, while no server holds the data folder; blocks. How many
+    messages there were that had not come into the store yet.
 
     Raises:
         JournalFailed: something of it may be left on disk.
     """
     files, replies = JournalFiles(folder), OpenReplies()
+    forgotten = 0
     try:
         for left in unsettled(files.read()).values():
             message = left.as_message()
             if message is not None and message.user != user:
                 replies.keep(message)
+            elif message is not None:
+                forgotten += 1
         files.replace(replies.everything())
     except OSError as fault:
         raise JournalFailed(one_line(fault)) from fault
     finally:
         files.close()
     _check_all_was_read(files)
+    return forgotten
 
 
 def _check_all_was_read(files: JournalFiles) -> None:

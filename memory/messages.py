@@ -17,6 +17,8 @@ ConversationId = NewType("ConversationId", str)
 MessageId = NewType("MessageId", str)
 RunId = NewType("RunId", str)
 
+_USER_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
 Role = Literal["user", "assistant"]
 MessageStatus = Literal["completed", "stopped", "interrupted", "failed", "deleted"]
 
@@ -129,6 +131,11 @@ def reply_id(message: MessageId, attempt: int) -> MessageId:
 def is_reply_id(text: str) -> bool:
     """Whether *text* has the shape of an id that :func:`reply_id` makes."""
     return re.fullmatch(r"r[a-z2-7]{26}", text) is not None
+
+
+def is_user_id(text: str) -> bool:
+    """Whether a user can be called *text*: 1 to 64 of ``A-Z a-z 0-9 _ . -``."""
+    return _USER_ID.fullmatch(text) is not None
 
 
 def user_key(user: UserId) -> str:

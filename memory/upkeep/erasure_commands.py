@@ -9,11 +9,11 @@ import typer
 
 from memory.data_folder import hold
 from memory.errors import UpkeepRefused
-from memory.messages import UserId
+from memory.messages import UserId, is_user_id
 from memory.upkeep.configured import DataDir, configured
 from memory.upkeep.offline_erasure import erase_user
 from memory.upkeep.restore import finish_restore
-from memory.upkeep.terminal import told
+from memory.upkeep.terminal import counted, told
 
 
 def erase_command(
@@ -35,14 +35,21 @@ def erase_command(
 
     Example: python -m memory erase guest-abc --confirm guest-abc
     """
+    if not is_user_id(user):
+        raise UpkeepRefused(
+            "no user has such an id: it is 1 to 64 of A-Z a-z 0-9 _ . -; nothing was erased"
+        )
     place = configured(data_dir=data_dir)
     if confirm is None:
         confirm = typer.prompt("This cannot be undone. The user's id once more", err=True)
-    if not user or confirm != user:
+    if confirm != user:
         raise UpkeepRefused("the two ids differ; nothing was erased")
     with hold(place.data_dir):
         finish_restore(place.data_dir)
         with told() as report:
-            anyio.run(erase_user, place, UserId(user), report)
+            records = anyio.run(erase_user, place, UserId(user), report)
     scrubbed = "" if not place.url else "; the files of that server are its operator's matter"
-    typer.echo(f"erased{scrubbed}")
+    if records:
+        typer.echo(f"erased: {counted(records, 'record')} (messages and conversations){scrubbed}")
+    else:
+        typer.echo(f"nothing of that user was stored{scrubbed}")

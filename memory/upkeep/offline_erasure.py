@@ -19,7 +19,7 @@ from memory.journal import forget_offline
 from memory.messages import UserId
 from memory.store_gate import StoreGate
 from memory.upkeep.configured import StorePlace
-from memory.upkeep.ledger import Erasure, SqliteLedger
+from memory.upkeep.ledger import SqliteLedger
 from memory.upkeep.schema_guard import check_database
 from memory.upkeep.scrubbing import Scrubber
 from memory.upkeep.terminal import Report
@@ -33,8 +33,9 @@ NAMES_PER_READ: Final = 100
 JOURNAL: Final = "journal"
 
 
-async def erase_user(place: StorePlace, user: UserId, report: Report) -> Erasure:
-    """Erase all of *user* from the store at *place*, whose data folder is held by the caller.
+async def erase_user(place: StorePlace, user: UserId, report: Report) -> int:
+    """Erase all of *user* from the store at *place*, whose data folder is held by the caller; how
+    many records there were, messages and conversations.
 
     It stands in the ledger first: what is not finished here is finished by the server. Where the
     store is on another server its records are deleted, and its files are left to that.
@@ -43,9 +44,10 @@ async def erase_user(place: StorePlace, user: UserId, report: Report) -> Erasure
         MemoryFault: something was in the way; again is safe.
     """
     with closing(await anyio.to_thread.run_sync(SqliteLedger.open, place.data_dir)) as ledger:
-        erasure = ledger.begin(user)
+        erasure, records = ledger.begin(user), 0
         if (place.data_dir / JOURNAL).exists():
-            await anyio.to_thread.run_sync(forget_offline, place.data_dir / JOURNAL, user)
+            journal = place.data_dir / JOURNAL
+            records += await anyio.to_thread.run_sync(forget_offline, journal, user)
         await WarmMemories(place.data_dir / WARM, fingerprint="", exclusive=True).forget_user(user)
         async with AsyncExitStack() as stack:
             address, scrubber = place.url, None
@@ -53,14 +55,14 @@ async def erase_user(place: StorePlace, user: UserId, report: Report) -> Erasure
                 address, scrubber = await stack.enter_async_context(_private(place.data_dir))
             client = ChromaClient(address, timeout_s=REQUEST_S)
             stack.push_async_callback(client.aclose)
-            await _delete(client, place.prefix, user, report)
+            records += await _delete(client, place.prefix, user, report)
             if scrubber is not None:
                 report("scrubbing the files", 0.5)
                 await scrubber.scrub()
                 if await scrubber.holds_user(user):
                     raise StoreUnavailable("records of the user are in the store still")
         ledger.finish(erasure)
-        return erasure
+        return records
 
 
 @asynccontextmanager
@@ -86,8 +88,10 @@ async def _private(data_dir: Path) -> AsyncIterator[tuple[str, Scrubber]]:
         tasks.cancel_scope.cancel()
 
 
-async def _delete(client: ChromaClient, prefix: str, user: UserId, report: Report) -> None:
-    """Delete *user*'s records and own collections, however users are placed."""
+async def _delete(client: ChromaClient, prefix: str, user: UserId, report: Report) -> int:
+    """Delete *user*'s records and own collections, however users are placed; how many records
+    there were.
+    """
     names: list[tuple[str, str | None]] = []
     while True:
         page = await client.list_collections(NAMES_PER_READ, len(names))
@@ -96,9 +100,11 @@ async def _delete(client: ChromaClient, prefix: str, user: UserId, report: Repor
             break
     erasure = ChromaErasure(client, dimension=1)  # nothing is put in the place of what is deleted
     own = [(name, owner) for name, owner in names if name.startswith(prefix)]
+    deleted = 0
     for number, (name, owner) in enumerate(own):
         report("deleting records", 0.5 * number / len(own))
         if owner == user:
-            await erasure.drop(name, user)
+            deleted += await erasure.drop(name, user)
         elif owner is None:
-            await erasure.delete_user(name, user)
+            deleted += await erasure.delete_user(name, user)
+    return deleted

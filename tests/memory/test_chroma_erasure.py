@@ -32,7 +32,7 @@ async def erasure(url: str) -> AsyncIterator[ChromaErasure]:
 async def test_what_is_not_there_needs_no_deleting(erasure: ChromaErasure) -> None:
     user = somebody()
     assert await erasure.delete_user("no_such_collection", user) == 0
-    await erasure.drop("no_such_collection", user)
+    assert await erasure.drop("no_such_collection", user) == 0
     await erasure.redact("no_such_collection", [tombstone(said(user))])
 
 
@@ -71,5 +71,5 @@ async def test_a_collection_that_is_marked_as_anothers_is_left_alone(
         with pytest.raises(StoreUnavailable, match="another's"):
             await erasure.drop(name, eve)
         assert await memory.latest(owner, TEA, limit=5) == messages
-        await erasure.drop(name, owner)
+        assert await erasure.drop(name, owner) == 2
         assert await memory.latest(owner, TEA, limit=5) == []

@@ -205,10 +205,11 @@ async def test_forgetting_without_a_server_does_the_same(tmp_path: Path) -> None
     async with running(journal := Journal.open(tmp_path)):
         await journal.keep(ended("r1", "CANARY", "ana"))
         await journal.keep(ended("r2", "Bo's", "bo"))
-    forget_offline(tmp_path, UserId("ana"))
+    assert forget_offline(tmp_path, UserId("ana")) == 1
     assert b"CANARY" not in bytes_in(tmp_path)
     assert set(left_in(tmp_path)) == {"r2"}
-    forget_offline(tmp_path / "none", UserId("ana"))
+    assert forget_offline(tmp_path, UserId("ana")) == 0
+    assert forget_offline(tmp_path / "none", UserId("ana")) == 0
 
 
 async def test_a_journal_that_is_not_run_promises_nothing(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from memory.messages import (
     MessageId,
     UserId,
     conversation_id,
+    is_user_id,
     message_id,
     reply_id,
     user_key,
@@ -103,3 +104,8 @@ def test_a_message_survives_being_written_down(text: str, author: str | None) ->
     written = msgspec.structs.replace(message(text), author=author)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(written), type=Message) == written
     assert msgspec.json.decode(msgspec.json.encode(written), type=Message) == written
+
+
+def test_a_user_s_id_can_be_written_down_anywhere() -> None:
+    assert all(is_user_id(text) for text in ("a", "bot-1", "Ann_B.c", "x" * 64))
+    assert not any(is_user_id(text) for text in ("", "two words", "a/b", "x" * 65, "käse", "a\n"))

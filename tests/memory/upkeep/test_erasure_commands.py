@@ -46,7 +46,8 @@ def test_a_user_is_erased_while_no_server_runs(tmp_path: Path, placement: Placem
 
     anyio.run(fill)
     assert holders(tmp_path, *FORMS)
-    assert run("erase", user, "--confirm", user, "--data-dir", str(tmp_path)) == (0, "erased\n")
+    command = ("erase", user, "--confirm", user, "--data-dir", str(tmp_path))
+    assert run(*command) == (0, "erased: 41 records (messages and conversations)\n")
     assert holders(tmp_path, *FORMS, *raw(mine), user.encode()) == []
     anyio.run(check)
     ledger = SqliteLedger.open(tmp_path)
@@ -54,6 +55,14 @@ def test_a_user_is_erased_while_no_server_runs(tmp_path: Path, placement: Placem
     assert entry.finished_at is not None
     assert ledger.erased_user(user, since=0)
     ledger.close()
+    assert run(*command) == (0, "nothing of that user was stored\n")
+
+
+@pytest.mark.parametrize("user", ["", "two words", "a/b", "x" * 65, "ann\n"])
+def test_an_id_that_no_user_has_is_refused(tmp_path: Path, user: str) -> None:
+    with pytest.raises(UpkeepRefused, match="no user has such an id"):
+        run("erase", user, "--confirm", user, "--data-dir", str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_is_erased_unless_it_is_confirmed(tmp_path: Path) -> None:

@@ -32,8 +32,9 @@ async def test_on_another_server_records_are_deleted_and_its_files_left_to_it(
             await memory.append_many(messages, vectors_of(messages))
             await memory.save_conversation(chat(messages[0].user, "tea"))
         place = StorePlace(data_dir=folder, url=process.url, prefix=placement.prefix)
-        for _ in range(2):
-            await erase_user(place, user, lambda step, _done: told.append(step))
+        for records in (21, 0):
+            erased = await erase_user(place, user, lambda step, _done: told.append(step))
+            assert erased == records
         assert await memory.latest(user, TEA, limit=50) == []
         assert (await memory.conversations(user, limit=5)).conversations == ()
         assert await memory.latest(other, TEA, limit=50) == theirs
