@@ -93,16 +93,17 @@ async def test_an_import_is_shown_and_goes_on_as_a_conversation(server: RunningS
     token = server.session()
     async with bot(server.url, token) as client:
         await client.ask("Hello before.", conversation="c")
-        lines = [line(n, text=f"Gertrude the sourdough, day {n}.") for n in range(30)]
+        lines = [line(n, text=f"On day {n} we walked to the lake again.") for n in range(30)]
+        lines[0] = line(0, text="Gertrude the sourdough lives in a blue jar beside the oven.")
         summary = import_(server, token, ndjson(lines))[-1]
         assert (summary["stored"], summary["errors"]) == (30, 0)
-        done = await client.ask("How is Gertrude the sourdough?", conversation="c")
+        done = await client.ask("Where does Gertrude the sourdough live?", conversation="c")
         assert done["status"] == "completed"
         prompt = [it for it in client.frames if it["type"] == "run.memories"][-1]
         assert any("Gertrude" in it["text"] for it in prompt["items"])
     shown = server.get("/api/conversations/c/messages?limit=4", token).json()["messages"]
     assert [it["text"] for it in shown[:2]] == [it["text"] for it in lines[-2:]]
-    assert shown[2]["text"] == "How is Gertrude the sourdough?"
+    assert shown[2]["text"] == "Where does Gertrude the sourdough live?"
 
 
 def test_bad_lines_are_told_by_number_and_a_second_time_nothing_is_stored(
