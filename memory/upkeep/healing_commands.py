@@ -12,8 +12,6 @@ from memory.data_folder import hold
 from memory.embedding import Embedder
 from memory.errors import MemoryFault, UpkeepRefused
 from memory.model_files import NAME
-from memory.onnx_embedder import OnnxEmbedder
-from memory.torch_embedder import TorchEmbedder
 from memory.upkeep.configured import DataDir, configured
 from memory.upkeep.embedding_change import EmbeddingFacts, is_of_another
 from memory.upkeep.full_check import Checked, check_store
@@ -112,7 +110,11 @@ def _described(found: Checked) -> list[str]:
 
 def _embedder(folder: Path, model: Path | None, torch: str | None) -> Embedder:
     if torch is not None:
+        from memory.torch_embedder import TorchEmbedder  # noqa: PLC0415  # heavy, and for it alone
+
         return TorchEmbedder.open(torch, threads=THREADS)
+    from memory.onnx_embedder import OnnxEmbedder  # noqa: PLC0415  # 0.2 s for every command
+
     return OnnxEmbedder.open(model or folder / "models" / NAME, threads=THREADS)
 
 
