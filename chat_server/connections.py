@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import anyio
 
 from chat_server.errors import ChatError
-from chat_server.events import GoAway, encode_event
+from chat_server.events import GoAway
+from chat_server.frames import frame_of
 from chat_server.metrics import Metrics
 from chat_server.outbox import Outbox
 
@@ -41,7 +42,7 @@ class Connections:
     def announce_end(self, deadline_s: float) -> None:
         """Tell every client that the server will be gone in *deadline_s*."""
         self.draining = True
-        frame = encode_event(GoAway(reason="restart", deadline_ms=int(deadline_s * 1000)))
+        frame = frame_of(GoAway(reason="restart", deadline_ms=int(deadline_s * 1000)))
         for outbox in self._outboxes:
             outbox.put(frame)
 

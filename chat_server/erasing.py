@@ -82,10 +82,7 @@ async def delete_message(request: Request) -> Response:
         raise ChatError("not_found", "no such message, or it is deleted already")
     known = await state["memory"].conversations.find(user, found[0].conversation)
     if known is not None:
-        state["fanout"].publish(
-            user,
-            lambda seq: ConversationUpdated(seq=seq, conversation=wire_conversation(known)),
-        )
+        state["fanout"].publish(user, ConversationUpdated(conversation=wire_conversation(known)))
     return _receipt(state, erasure)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 
@@ -23,6 +23,15 @@ from memory.short_term import Allowance
 
 class ServerEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
     """What the server sends."""
+
+
+class DurableEvent(ServerEvent, frozen=True, kw_only=True):
+    """An event with a place in the user's lasting order: ``seq``, given when it is published.
+
+    Nothing that is published has one before: 0 is no place.
+    """
+
+    seq: int = 0
 
 
 class Limits(ServerEvent, frozen=True, kw_only=True, tag="limits"):
@@ -112,18 +121,16 @@ class ErrorFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     field: str | None = None
 
 
-class MessageCreated(ServerEvent, frozen=True, kw_only=True, tag="message.created"):
+class MessageCreated(DurableEvent, frozen=True, kw_only=True, tag="message.created"):
     """A user's message was stored, or a reply whose ``run.done`` said that it was not yet."""
 
-    seq: int
     conversation: ConversationId
     message: WireMessage
 
 
-class RunStarted(ServerEvent, frozen=True, kw_only=True, tag="run.started"):
+class RunStarted(DurableEvent, frozen=True, kw_only=True, tag="run.started"):
     """A reply to ``message`` is being made."""
 
-    seq: int
     run: RunId
     conversation: ConversationId
     message: MessageId
@@ -158,13 +165,12 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     output_tokens: int | None = None
 
 
-class RunDone(ServerEvent, frozen=True, kw_only=True, tag="run.done"):
+class RunDone(DurableEvent, frozen=True, kw_only=True, tag="run.done"):
     """The reply is over; ``message`` is what holds, whatever the deltas said.
 
     ``kept``: it is not stored yet, and is on disk in the journal until it is.
     """
 
-    seq: int
     run: RunId
     conversation: ConversationId
     status: MessageStatus
@@ -190,11 +196,31 @@ class WireConversation(msgspec.Struct, frozen=True, kw_only=True):
     head: MessageId | None
 
 
-class ConversationUpdated(ServerEvent, frozen=True, kw_only=True, tag="conversation.updated"):
+class ConversationUpdated(DurableEvent, frozen=True, kw_only=True, tag="conversation.updated"):
     """A conversation is new, or its title or time changed."""
 
-    seq: int
     conversation: WireConversation
+
+
+class ConversationGone(msgspec.Struct, frozen=True):
+    """All that is left of a deleted conversation."""
+
+    id: ConversationId
+
+
+class ConversationDeleted(DurableEvent, frozen=True, kw_only=True, tag="conversation.deleted"):
+    """A conversation is gone with all that was said in it."""
+
+    conversation: ConversationGone
+
+
+class Reset(ServerEvent, frozen=True, kw_only=True, tag="reset"):
+    """The order of the lasting events was lost and begins anew at ``seq`` of ``epoch``: what
+    happened meanwhile is read over HTTP.
+    """
+
+    epoch: str
+    seq: int
 
 
 class ServerPing(ServerEvent, frozen=True, kw_only=True, tag="ping"):
@@ -210,14 +236,6 @@ class GoAway(ServerEvent, frozen=True, kw_only=True, tag="goaway"):
 
     reason: Literal["restart"]
     deadline_ms: int
-
-
-_encoder: Final = msgspec.json.Encoder()
-
-
-def encode_event(event: ServerEvent) -> str:
-    """The text frame of *event*; encoded once and shared by all of a user's connections."""
-    return _encoder.encode(event).decode()
 
 
 def error_event(error: ChatError, *, re: str | None = None, run: RunId | None = None) -> Error:

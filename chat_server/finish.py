@@ -101,8 +101,7 @@ class Finish:
                 )
         self._desk.fanout.publish(
             reply.user,
-            lambda seq: RunDone(
-                seq=seq,
+            RunDone(
                 run=self._run.id,
                 conversation=reply.conversation,
                 status=reply.status,

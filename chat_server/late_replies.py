@@ -132,10 +132,15 @@ class LateReplies:
         """The replies of a conversation that wait, in order."""
         return [late.message for late in self._waiting.get((user, conversation), ())]
 
+    def waiting(self, user: UserId, reply: MessageId) -> Message | None:
+        """*reply* of *user*, if it waits, in whichever conversation."""
+        own = (queue for key, queue in self._waiting.items() if key[0] == user)
+        waiting = (late.message for queue in own for late in queue)
+        return next((message for message in waiting if message.id == reply), None)
+
     def is_waiting(self, user: UserId, reply: MessageId) -> bool:
         """Whether *reply* of *user* waits, in whichever conversation."""
-        own = (queue for key, queue in self._waiting.items() if key[0] == user)
-        return any(late.message.id == reply for queue in own for late in queue)
+        return self.waiting(user, reply) is not None
 
     def forget_user(self, user: UserId) -> None:
         """Drop what waits of *user*; the journal is told by whoever erases."""
@@ -248,9 +253,7 @@ class LateReplies:
         log.info("reply.stored_late", run=stored.id, waited_s=waited_s, chars=len(stored.text))
         self._fanout.publish(
             stored.user,
-            lambda seq: MessageCreated(
-                seq=seq, conversation=stored.conversation, message=wire_message(stored)
-            ),
+            MessageCreated(conversation=stored.conversation, message=wire_message(stored)),
         )
         await tell_of_conversation(self._memory, self._fanout, stored)
 
@@ -293,5 +296,5 @@ async def tell_of_conversation(memory: DualMemory, fanout: Fanout, said: Message
     if conversation is not None:
         fanout.publish(
             said.user,
-            lambda seq: ConversationUpdated(seq=seq, conversation=wire_conversation(conversation)),
+            ConversationUpdated(conversation=wire_conversation(conversation)),
         )

@@ -8,13 +8,14 @@ from typing import Final
 import anyio
 
 from chat_server.errors import ChatError
+from chat_server.frames import Frame
 
 MAX_BYTES: Final = 1_048_576
 """What may wait for a slow client before it is sent away (it reads what it missed over HTTP)."""
 
 
 class Outbox:
-    """A queue of text frames, counted in bytes; one consumer.
+    """A queue of frames, counted in bytes; one consumer.
 
     Producers never wait: a connection that cannot keep up is closed, so that a slow client
     never slows another.
@@ -22,7 +23,7 @@ class Outbox:
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._max_bytes = max_bytes
-        self._frames: deque[str] = deque()
+        self._frames: deque[Frame] = deque()
         self._waiting_bytes = 0
         self._arrived = anyio.Event()
         self._emptied = anyio.Event()
@@ -30,11 +31,11 @@ class Outbox:
         self._closed = anyio.Event()
         self._reason: ChatError | None = None
 
-    def put(self, frame: str) -> None:
+    def put(self, frame: Frame) -> None:
         """Queue *frame*; too much waiting drops all of it and closes with ``slow_client``."""
         if self._closed.is_set():
             return
-        size = _size_bytes(frame)
+        size = len(frame)
         if self._waiting_bytes + size > self._max_bytes:
             self._frames.clear()
             self._emptied.set()
@@ -52,7 +53,7 @@ class Outbox:
             self._reason = reason
             self._closed.set()
 
-    async def take(self) -> str:
+    async def take(self) -> Frame:
         """The next frame; waits for one. It counts as waiting until :meth:`written`."""
         while not self._frames:
             self._arrived = anyio.Event()
@@ -62,7 +63,7 @@ class Outbox:
     def written(self) -> None:
         """The frame that was taken has left."""
         if self._frames:
-            self._waiting_bytes -= _size_bytes(self._frames.popleft())
+            self._waiting_bytes -= len(self._frames.popleft())
         if not self._frames:
             self._emptied.set()
 
@@ -74,7 +75,3 @@ class Outbox:
     async def drained(self) -> None:
         """Wait until everything was written."""
         await self._emptied.wait()
-
-
-def _size_bytes(frame: str) -> int:
-    return len(frame) if frame.isascii() else len(frame.encode())

@@ -14,7 +14,6 @@ from typing import Annotated, Final
 import msgspec
 
 from chat_server.errors import ChatError
-from memory.messages import RunId
 
 VERSION: Final = 1
 SUBPROTOCOL: Final = "tandem.v1"
@@ -32,15 +31,15 @@ class ClientFrame(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", t
 class ResumePoint(msgspec.Struct, frozen=True):
     """The last durable event that the client has seen."""
 
-    epoch: str
-    seq: int
+    epoch: Annotated[str, msgspec.Meta(max_length=64)]
+    seq: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class RunPoint(msgspec.Struct, frozen=True):
     """How much of a running reply the client has, in code points."""
 
-    run: RunId
-    offset: int
+    run: ClientId
+    offset: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class Hello(ClientFrame, frozen=True, kw_only=True):
@@ -48,8 +47,16 @@ class Hello(ClientFrame, frozen=True, kw_only=True):
 
     v: int
     token: str | None = None
+    client: Annotated[str, msgspec.Meta(max_length=80)] | None = None
     resume: ResumePoint | None = None
-    runs: tuple[RunPoint, ...] = ()
+    runs: Annotated[tuple[RunPoint, ...], msgspec.Meta(max_length=64)] = ()
+
+
+class Auth(ClientFrame, frozen=True, kw_only=True):
+    """Renew an identity that ends, with a new token of the same user."""
+
+    id: ClientId
+    token: str
 
 
 class SendOptions(msgspec.Struct, frozen=True):
@@ -77,6 +84,31 @@ class Stop(ClientFrame, frozen=True, kw_only=True):
     run: ClientId
 
 
+class Regenerate(ClientFrame, frozen=True, kw_only=True):
+    """Have another reply made, beside the one that is there; ``message`` is that reply, or the
+    question. The same ``id`` asks for the same reply for ever.
+    """
+
+    id: ClientId
+    message: ClientId
+
+
+class Edit(ClientFrame, frozen=True, kw_only=True):
+    """Say something else in the place of ``message``, beside it: a branch begins there."""
+
+    id: ClientId
+    message: ClientId
+    text: str
+
+
+class Attach(ClientFrame, frozen=True, kw_only=True):
+    """Have what is missing of a reply, from ``offset`` on, and what comes of it."""
+
+    id: ClientId
+    run: ClientId
+    offset: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
+
+
 class Draft(ClientFrame, frozen=True, kw_only=True):
     """What the user is typing; never stored."""
 
@@ -92,7 +124,7 @@ class Pong(ClientFrame, frozen=True, kw_only=True):
     """The answer to the server's ``ping``."""
 
 
-AnyClientFrame = Hello | Send | Stop | Draft | Ping | Pong
+AnyClientFrame = Hello | Auth | Send | Stop | Regenerate | Edit | Attach | Draft | Ping | Pong
 
 
 class Envelope(msgspec.Struct, frozen=True):
@@ -105,7 +137,7 @@ class Envelope(msgspec.Struct, frozen=True):
 _envelope: Final = msgspec.json.Decoder(Envelope)
 _decoders: Final[dict[str, msgspec.json.Decoder[AnyClientFrame]]] = {
     kind.__name__.lower(): msgspec.json.Decoder(kind)
-    for kind in (Hello, Send, Stop, Draft, Ping, Pong)
+    for kind in (Hello, Auth, Send, Stop, Regenerate, Edit, Attach, Draft, Ping, Pong)
 }
 _field_path: Final = re.compile(r" - at `\$\.?([^`]*)`$")
 

@@ -165,24 +165,21 @@ class Reply:
         await run.question_stored.wait()
         self._desk.fanout.publish(
             run.user,
-            lambda seq: RunStarted(
-                seq=seq,
+            RunStarted(
                 run=run.id,
                 conversation=run.question.conversation,
                 message=run.question.id,
                 model=self._ending.model,
             ),
         )
-        self._desk.fanout.publish_live(
-            run.user,
-            RunMemories(
-                run=run.id,
-                items=memories,
-                plan=self._plan.kind,
-                reason=self._plan.reason,
-                took_ms=took_ms,
-            ),
+        run.memories = RunMemories(
+            run=run.id,
+            items=memories,
+            plan=self._plan.kind,
+            reason=self._plan.reason,
+            took_ms=took_ms,
         )
+        self._desk.fanout.publish_live(run.user, run.memories)
         self._shown.set()
 
     async def _read(self, model: ReplyModel, prompt: Prompt) -> ModelFailed | None:

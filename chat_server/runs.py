@@ -12,6 +12,7 @@ import anyio
 from anyio import CancelScope
 
 from chat_server.errors import ChatError
+from chat_server.events import RunMemories
 from memory.errors import IdConflict
 from memory.messages import ConversationId, Message, MessageId, RunId, UserId, reply_id
 
@@ -40,6 +41,8 @@ class Run:
         """The message that the reply will follow: the question, or what was said since."""
         self.tail_in_doubt = False
         """More may be stored behind ``tail``; see :meth:`Lane.doubt`."""
+        self.memories: RunMemories | None = None
+        """What was remembered for the reply, once that is known."""
         self._pieces: list[str] = []
         self.chars = 0
 

@@ -73,6 +73,7 @@ async def open_services(
         if keeper is not None:
             keeper.on_healed(lambda _collection: memory.hot.forget_all())
         runs, fanout = Runs(), Fanout()
+        background.start_soon(supervise, "fanout", fanout.run)
         journal = await open_journal(settings, metrics, stack)
         late = LateReplies(memory, runs, fanout, journal, metrics)
         late.take_over(journal.kept)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from secrets import token_hex
 from typing import Final, assert_never
 
@@ -13,37 +14,40 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from chat_server.authentication import Identity, cookie_token
-from chat_server.errors import ERRORS, ChatError, told_of_reading
+from chat_server.commands import Commands
+from chat_server.errors import ERRORS, ChatError
 from chat_server.events import (
     LimitsState,
-    Ok,
     ServerEvent,
     ServerPing,
     ServerPong,
     Welcome,
-    encode_event,
     error_event,
 )
-from chat_server.fanout import UserStream
+from chat_server.fanout import Joined
+from chat_server.frames import frame_of
 from chat_server.outbox import Outbox
 from chat_server.protocol import (
     HEARTBEAT_S,
     HELLO_WITHIN_S,
     VERSION,
     AnyClientFrame,
+    Attach,
+    Auth,
     BadFrame,
     Draft,
+    Edit,
     Hello,
     Ping,
     Pong,
+    Regenerate,
+    RunPoint,
     Send,
     Stop,
     parse_frame,
 )
 from chat_server.speculation import Speculation
 from chat_server.state import State
-from memory.errors import MemoryFault
-from memory.messages import MessageId, UserId, is_reply_id
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +58,9 @@ WRITE_WITHIN_S: Final = 60.0
 """A frame that cannot be written for so long means that nobody reads; usually the outbox is full
 long before."""
 CLOSE_WITHIN_S: Final = 2.0
+
+Said = Send | Edit | Regenerate
+"""What is handled in order, for each follows what was said before it."""
 
 
 class ChatSession:
@@ -78,14 +85,14 @@ class ChatSession:
         """Serve until either side ends it, then close with the code that says why."""
         with self._state["connections"].opened(self._outbox):
             try:
-                identity = await self._greet()
-                await self._serve(identity)
+                hello, identity = await self._greet()
+                await self._serve(hello, identity)
             except WebSocketDisconnect:
                 return
             except ChatError as reason:
                 await self._close(reason)
 
-    async def _greet(self) -> Identity:
+    async def _greet(self) -> tuple[Hello, Identity]:
         """Read ``hello``.
 
         Raises:
@@ -110,30 +117,41 @@ class ChatSession:
                 "hello needs a token; POST /api/session gives one",
                 field="token",
             )
-        return self._state["authenticator"].identify(token)
+        return hello, self._state["authenticator"].identify(token)
 
-    async def _serve(self, identity: Identity) -> None:
+    async def _serve(self, hello: Hello, identity: Identity) -> None:
         structlog.contextvars.bind_contextvars(connection=self._id, user=identity.user)
-        log.info("connection.opened")
-        sends, waiting_sends = anyio.create_memory_object_stream[Send](SENDS_WAITING)
+        log.info("connection.opened", client=hello.client)
+        sends, waiting_sends = anyio.create_memory_object_stream[Said](SENDS_WAITING)
         self._state["turns"].warm(identity.user)
-        limits = self._limits(identity)
         preparation = self._state["turns"].preparation
-        with self._state["fanout"].subscribed(identity.user, self._outbox) as stream, sends:
-            self._write(self._welcome(identity, stream, limits))
-            async with create_task_group() as tasks:
-                tasks.start_soon(self._take_sends, waiting_sends, identity)
-                tasks.start_soon(self._drafts.run, preparation, identity.user)
-                tasks.start_soon(self._keep_in_touch)
-                tasks.start_soon(self._write_frames)
-                tasks.start_soon(self._read_frames, sends, identity)
-                reason = await self._outbox.closed()
-                with anyio.move_on_after(CLOSE_WITHIN_S):
-                    await self._outbox.drained()
-                tasks.cancel_scope.cancel()
+        self._commands = Commands(self._state, identity.user)
+        fanout = self._state["fanout"]
+        async with fanout.joined(identity.user, self._outbox, hello.resume) as joined:
+            self._write(self._welcome(identity, joined, self._limits(identity)))
+            for frame in joined.missed:
+                self._outbox.put(frame)
+            with sends:
+                async with create_task_group() as tasks:
+                    tasks.start_soon(self._attach_all, hello.runs)
+                    tasks.start_soon(self._take_sends, waiting_sends, identity)
+                    tasks.start_soon(self._drafts.run, preparation, identity.user)
+                    tasks.start_soon(self._keep_in_touch)
+                    tasks.start_soon(self._write_frames)
+                    tasks.start_soon(self._read_frames, sends)
+                    reason = await self._outbox.closed()
+                    with anyio.move_on_after(CLOSE_WITHIN_S):
+                        await self._outbox.drained()
+                    tasks.cancel_scope.cancel()
         log.info("connection.closed", code=reason.code if reason else "left")
         if reason is not None:
             raise reason
+
+    async def _attach_all(self, points: Sequence[RunPoint]) -> None:
+        """Go on with the replies that a client who comes back had not seen the end of."""
+        for point in points:
+            attach = Attach(id=f"attach-{point.run}"[:64], run=point.run, offset=point.offset)
+            await self._carry_out(attach)
 
     def _limits(self, identity: Identity) -> LimitsState:
         limiter = self._state["limiter"]
@@ -142,26 +160,26 @@ class ChatSession:
             global_=limiter.global_allowance(),
         )
 
-    def _welcome(self, identity: Identity, stream: UserStream, limits: LimitsState) -> Welcome:
+    def _welcome(self, identity: Identity, joined: Joined, limits: LimitsState) -> Welcome:
         return Welcome(
             v=VERSION,
             user=identity.user,
             connection=self._id,
-            resumed=False,
-            epoch=stream.epoch,
-            seq=stream.seq,
+            resumed=joined.resumed,
+            epoch=joined.epoch,
+            seq=joined.seq,
             heartbeat_s=HEARTBEAT_S,
             max_frame_bytes=self._state["settings"].server.max_frame_bytes,
             limits=limits,
         )
 
-    async def _read_frames(self, sends: MemoryObjectSendStream[Send], identity: Identity) -> None:
+    async def _read_frames(self, sends: MemoryObjectSendStream[Said]) -> None:
         """Handle what the client sends until it leaves."""
         while True:
             try:
                 frame = await self._receive()
                 if frame is not None:
-                    await self._handle(frame, sends, identity)
+                    await self._handle(frame, sends)
             except WebSocketDisconnect:
                 self._outbox.close(None)
                 return
@@ -182,18 +200,16 @@ class ChatSession:
             raise UnreadableFrame("frames are text, not binary")
         return parse_frame(text)
 
-    async def _handle(
-        self, frame: AnyClientFrame, sends: MemoryObjectSendStream[Send], identity: Identity
-    ) -> None:
+    async def _handle(self, frame: AnyClientFrame, sends: MemoryObjectSendStream[Said]) -> None:
         match frame:
-            case Send():
+            case Send() | Regenerate() | Edit():
                 try:
                     sends.send_nowait(frame)
                 except anyio.WouldBlock:
                     error = ChatError("busy", "too many messages at once; wait for `accepted`")
                     self._refuse(error, re=frame.id)
-            case Stop():
-                await self._stop(frame, identity)
+            case Stop() | Attach() | Auth():
+                await self._carry_out(frame)
             case Ping():
                 self._write(ServerPong())
             case Hello():
@@ -205,43 +221,45 @@ class ChatSession:
             case _:
                 assert_never(frame)
 
+    async def _carry_out(self, command: Stop | Attach | Auth) -> None:
+        """Do what is asked at once; whether it worked is told."""
+        try:
+            match command:
+                case Stop():
+                    await self._commands.stop(command, self._write)
+                case Attach():
+                    await self._commands.attach(command, self._write)
+                case Auth():
+                    raise ChatError("bad_request", "not yet")
+                case _:
+                    assert_never(command)
+        except ChatError as error:
+            self._refuse(error, re=command.id)
+
     async def _take_sends(
-        self, waiting: MemoryObjectReceiveStream[Send], identity: Identity
+        self, waiting: MemoryObjectReceiveStream[Said], identity: Identity
     ) -> None:
         with waiting:
-            async for send in waiting:
+            async for said in waiting:
                 try:
                     self._refuse_while_draining()
-                    drafted = self._drafts.take(send.text)
-                    await self._state["turns"].take(send, identity, self._write, drafted)
+                    await self._say(said, identity)
                 except ChatError as error:
-                    self._refuse(error, re=send.id)
+                    self._refuse(error, re=said.id)
+
+    async def _say(self, said: Said, identity: Identity) -> None:
+        turns = self._state["turns"]
+        match said:
+            case Send():
+                await turns.take(said, identity, self._write, self._drafts.take(said.text))
+            case Edit() | Regenerate():
+                raise ChatError("bad_request", "not yet")
+            case _:
+                assert_never(said)
 
     def _refuse_while_draining(self) -> None:
         if self._state["connections"].draining:
             raise ChatError("shutting_down", "the server restarts; reconnect and send it again")
-
-    async def _stop(self, stop: Stop, identity: Identity) -> None:
-        """End a run; one that is over already is no error."""
-        run = self._state["runs"].find(identity.user, stop.run)
-        try:
-            if run is not None:
-                run.end("stopped")
-            elif not await self._is_over(identity.user, stop.run):
-                raise ChatError("unknown_run", "no such run", field="run")
-        except ChatError as error:
-            self._refuse(error, re=stop.id)
-        except MemoryFault as fault:
-            self._refuse(told_of_reading(fault), re=stop.id)
-        else:
-            self._write(Ok(re=stop.id))
-
-    async def _is_over(self, user: UserId, run: str) -> bool:
-        """Whether the reply *run* is stored; the store is not asked for what it cannot have."""
-        memory = self._state["memory"]
-        if self._state["late"].is_waiting(user, MessageId(run)):
-            return True
-        return is_reply_id(run) and bool(await memory.long_term.by_ids(user, [MessageId(run)]))
 
     async def _keep_in_touch(self) -> None:
         """Ask after silence, and give up without an answer; any frame is one."""
@@ -262,7 +280,7 @@ class ChatSession:
             frame = await self._outbox.take()
             try:
                 with anyio.fail_after(WRITE_WITHIN_S):
-                    await self._socket.send_text(frame)
+                    await self._socket.send_text(frame.payload.decode())
             except TimeoutError:
                 self._outbox.close(ChatError("slow_client", "nothing was read; reconnect"))
                 return
@@ -272,7 +290,7 @@ class ChatSession:
             self._outbox.written()
 
     def _write(self, event: ServerEvent) -> None:
-        self._outbox.put(encode_event(event))
+        self._outbox.put(frame_of(event))
 
     def _refuse(self, error: ChatError, *, re: str | None = None) -> None:
         self._state["metrics"].error_told(error.code)
@@ -284,7 +302,7 @@ class ChatSession:
         self._state["metrics"].error_told(reason.code)
         with anyio.move_on_after(CLOSE_WITHIN_S):
             try:
-                await self._socket.send_text(encode_event(error_event(reason)))
+                await self._socket.send_text(frame_of(error_event(reason)).payload.decode())
                 await self._socket.close(code or 1011, reason.message[:120])
             except (WebSocketDisconnect, RuntimeError):
                 return  # it is closed already: Starlette raises either, by who closed it

@@ -241,14 +241,11 @@ class Turns:
         answer(self._accepted(send, question, duplicate=stored.duplicate))
         if opened is not None:
             self._fanout.publish(
-                run.user,
-                lambda seq: ConversationUpdated(seq=seq, conversation=wire_conversation(opened)),
+                run.user, ConversationUpdated(conversation=wire_conversation(opened))
             )
         self._fanout.publish(
             run.user,
-            lambda seq: MessageCreated(
-                seq=seq, conversation=question.conversation, message=wire_message(question)
-            ),
+            MessageCreated(conversation=question.conversation, message=wire_message(question)),
         )
         run.show()
 

@@ -7,6 +7,7 @@ import pytest
 
 from chat_server import client_events, events, protocol
 from chat_server.client_events import RunDelta, RunDone, Welcome, decode_event
+from chat_server.frames import frame_of
 from memory.messages import RunId
 from memory.recalled import Recalled
 
@@ -76,4 +77,4 @@ def test_what_is_no_event_is_an_error(frame: str) -> None:
 
 def test_an_event_of_the_server_is_read_back() -> None:
     sent = events.RunDelta(run=RunId("r"), offset=3, text="ä")
-    assert decode_event(events.encode_event(sent)) == RunDelta(run="r", offset=3, text="ä")
+    assert decode_event(frame_of(sent).payload.decode()) == RunDelta(run="r", offset=3, text="ä")

@@ -19,12 +19,12 @@ from chat_server.events import (
     ServerEvent,
     ServerPing,
     Welcome,
-    encode_event,
     error_event,
     error_facts,
     wire_conversation,
     wire_message,
 )
+from chat_server.frames import frame_of
 from chat_server.runs import Run
 from memory.messages import (
     Conversation,
@@ -58,7 +58,7 @@ messages = st.builds(
 
 
 def sent(event: ServerEvent) -> dict[str, object]:
-    decoded: dict[str, object] = msgspec.json.decode(encode_event(event))
+    decoded: dict[str, object] = msgspec.json.decode(frame_of(event).payload)
     return decoded
 
 
@@ -75,7 +75,7 @@ def test_a_message_is_shown_as_it_is_but_for_its_user_and_depth(message: Message
         if name not in {"user", "depth", "conversation"} and (value is not None or name == "parent")
     }
     assert shown == expected
-    assert "ann-of-whom" not in encode_event(ServerPing()) + str(frame)
+    assert "ann-of-whom" not in frame_of(ServerPing()).payload.decode() + str(frame)
 
 
 @given(texts, st.integers(0, 10**6))

@@ -117,7 +117,7 @@ class TwinWorld:
         """Read events until one *matches*."""
         with anyio.fail_after(10):
             while True:
-                frame: Frame = msgspec.json.decode(await self.outbox.take())
+                frame: Frame = msgspec.json.decode((await self.outbox.take()).payload)
                 self.outbox.written()
                 self.frames.append(frame)
                 if matches(frame):
@@ -189,6 +189,6 @@ async def twin_world(
         tasks.start_soon(journal.run)
         tasks.start_soon(late.run)
         world = TwinWorld(desk, turns, long_term, short_term, model)
-        with desk.fanout.subscribed(world.user, world.outbox):
+        async with desk.fanout.joined(world.user, world.outbox):
             yield world
         tasks.cancel_scope.cancel()

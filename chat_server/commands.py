@@ -1,0 +1,105 @@
+"""What clients ask for beside saying something: to end a reply, or to have what they miss of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from chat_server.errors import ChatError, told_of_reading
+from chat_server.events import Ok, RunDelta, RunDone, Usage, wire_message
+from chat_server.protocol import Attach, Stop
+from chat_server.runs import Run, digest
+from chat_server.state import State
+from chat_server.turn import Answer
+from memory.errors import MemoryFault
+from memory.messages import Message, MessageId, RunId, UserId, is_reply_id
+
+PIECE_CHARS: Final = 8_192
+"""So many code points of a replayed text go into one frame: below 64 KiB whatever they are."""
+
+
+class Commands:
+    """Carries out what one user asks for."""
+
+    def __init__(self, state: State, user: UserId) -> None:
+        self._state = state
+        self._user = user
+
+    async def stop(self, stop: Stop, answer: Answer) -> None:
+        """End a run, for whoever asked for it; one that is over already is no error.
+
+        Raises:
+            ChatError: there is no such run, or it is not known.
+        """
+        run = self._state["runs"].find(self._user, stop.run)
+        if run is not None:
+            run.end("stopped")
+        elif await self._ended(stop.run) is None:
+            raise ChatError("unknown_run", "no such run", field="run")
+        answer(Ok(re=stop.id))
+
+    async def attach(self, attach: Attach, answer: Answer) -> None:
+        """Answer with what follows ``offset`` of a reply: as deltas, or as its end.
+
+        Nothing is awaited between the position that is read and the last event of the answer: what
+        is said of the reply afterwards follows it on the same connection.
+
+        Raises:
+            ChatError: there is no such run, or it is not known.
+        """
+        run = self._state["runs"].find(self._user, attach.run)
+        if run is not None and run.question_stored.is_set():
+            answer(Ok(re=attach.id))
+            self._replay(run, attach.offset, answer)
+            return
+        ended = await self._ended(attach.run)
+        if ended is None:
+            raise ChatError("unknown_run", "no such run", field="run")
+        answer(Ok(re=attach.id))
+        answer(_done_again(ended, stored=ended.id not in self._late_ids(ended)))
+
+    def _replay(self, run: Run, offset: int, answer: Answer) -> None:
+        if run.memories is not None:
+            answer(run.memories)
+        for delta in _deltas(run.id, run.text, offset):
+            answer(delta)
+
+    def _late_ids(self, reply: Message) -> set[MessageId]:
+        late = self._state["late"].of_conversation(self._user, reply.conversation)
+        return {message.id for message in late}
+
+    async def _ended(self, run: str) -> Message | None:
+        """The reply *run* that has ended; the store is not asked for what it cannot have."""
+        if not is_reply_id(run):
+            return None
+        waiting = self._state["late"].waiting(self._user, MessageId(run))
+        if waiting is not None:
+            return waiting
+        try:
+            found = await self._state["memory"].long_term.by_ids(self._user, [MessageId(run)])
+        except MemoryFault as fault:
+            raise told_of_reading(fault) from fault
+        return found[0] if found else None
+
+
+def _deltas(run: RunId, text: str, offset: int) -> Iterator[RunDelta]:
+    """*text* from *offset* on, in pieces."""
+    for begin in range(offset, len(text), PIECE_CHARS):
+        yield RunDelta(run=run, offset=begin, text=text[begin : begin + PIECE_CHARS])
+
+
+def _done_again(reply: Message, *, stored: bool) -> RunDone:
+    """The end of a run, told once more from what is stored of it; without a place in the order."""
+    return RunDone(
+        run=RunId(reply.id),
+        conversation=reply.conversation,
+        status=reply.status,
+        message=wire_message(reply),
+        chars=len(reply.text),
+        sha256=digest(reply.text),
+        usage=Usage(),
+        timings_ms={},
+        model=reply.model or "",
+        stored=stored,
+        kept=not stored,
+    )
