@@ -1,0 +1,1 @@
+"""What goes on right now, shared between the processes of one server: contracts and back ends."""

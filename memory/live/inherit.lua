@@ -1,0 +1,17 @@
+-- Takes over from a node that has been silent for too long, once.
+--
+-- KEYS: alive, runs of the silent node, runs of the heir
+-- ARGV: the silent node, us of silence after which it is dead
+-- Returns the facts of its runs, or false when it beats, or another was first.
+local time = redis.call('TIME')
+local beat = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if not beat or time[1] * 1000000 + time[2] - beat < tonumber(ARGV[2]) then return false end
+redis.call('ZREM', KEYS[1], ARGV[1])
+local answer = {}
+local entries = redis.call('HGETALL', KEYS[2])
+for i = 1, #entries, 2 do
+  redis.call('HSET', KEYS[3], entries[i], entries[i + 1])
+  table.insert(answer, entries[i + 1])
+end
+redis.call('DEL', KEYS[2])
+return answer
