@@ -22,6 +22,7 @@ from chat_server.errors import ChatError, told_of_reading, unforeseen
 from chat_server.http_routes import error_response, http_routes, limit_key
 from chat_server.security_headers import SecurityHeaders
 from chat_server.settings import Settings
+from chat_server.spec_routes import spec_routes
 from chat_server.state import State
 from chat_server.transfer import transfer_routes
 from chat_server.websocket import chat_endpoint
@@ -50,6 +51,7 @@ def create_app(settings: Settings, open_services: OpenServices) -> Starlette:
             *erasing_routes(limiter, settings.limits.http),
             *http_routes(limiter, settings.limits.http),
             *admin_routes(),
+            *spec_routes(),
             Mount("/", StaticFiles(directory=STATIC, html=True)),
         ],
         middleware=[Middleware(SecurityHeaders)],

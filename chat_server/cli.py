@@ -129,5 +129,16 @@ def show_config(
     typer.echo(show(entries))
 
 
+@cli.command()
+def spec(
+    *, http: Annotated[bool, typer.Option("--http", help="The HTTP routes, as OpenAPI.")] = False
+) -> None:
+    """Print the protocol for machines: AsyncAPI 3 (docs/asyncapi.json)."""
+    from chat_server.http_spec import openapi_json  # noqa: PLC0415  # loads Starlette
+    from chat_server.protocol_spec import asyncapi_json  # noqa: PLC0415  # loads the types
+
+    typer.echo(openapi_json() if http else asyncapi_json(), nl=False)
+
+
 cli.command("import")(import_command)
 cli.command("export")(export_command)

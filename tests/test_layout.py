@@ -91,7 +91,7 @@ def test_each_module_with_behaviour_has_its_test_file() -> None:
             "http_routes", "placing", "reply", "reply_model", "security_headers", "server",
             "services", "session", "settings", "stages", "startup", "state", "stores",
             "terminal_chat", "erasing",
-            "terminal_input", "terminal_reply", "turn", "websocket",
+            "http_operations", "terminal_input", "terminal_reply", "turn", "websocket",
         },
         "memory": {
             "__init__", "__main__", "embedding", "long_term", "short_term", "recalled", "errors",
