@@ -7,12 +7,20 @@ bot does not load the server.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterator
+from typing import Final, NamedTuple
 
 import msgspec
 
 VERSION: Final = 1
 SUBPROTOCOL: Final = "tandem.v1"
+
+
+class Place(NamedTuple):
+    """Where an event stands in the user's lasting order; numbers of another epoch say nothing."""
+
+    epoch: str
+    seq: int
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +99,15 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     """What the server sends."""
 
 
+class DurableEvent(Event, frozen=True, kw_only=True):
+    """An event with a place in the user's lasting order.
+
+    ``seq`` is 0 where it is told once more, beside the order.
+    """
+
+    seq: int = 0
+
+
 class Limits(Event, frozen=True, kw_only=True, tag="limits"):
     """What is left of the user's own limit; after each accepted message."""
 
@@ -104,10 +121,15 @@ class LimitsState(msgspec.Struct, frozen=True):
 
 
 class Welcome(Event, frozen=True, kw_only=True, tag="welcome"):
-    """The connection is open."""
+    """The connection is open. ``resumed``: all that was missed follows, up to ``seq``; if not, it
+    is read over HTTP.
+    """
 
     user: str
     connection: str = ""
+    resumed: bool = False
+    epoch: str = ""
+    seq: int = 0
     heartbeat_s: float = 25.0
     max_frame_bytes: int = 65_536
     limits: LimitsState | None = None
@@ -141,14 +163,14 @@ class Refused(Event, frozen=True, kw_only=True, tag="error"):
     field: str | None = None
 
 
-class MessageCreated(Event, frozen=True, kw_only=True, tag="message.created"):
+class MessageCreated(DurableEvent, frozen=True, kw_only=True, tag="message.created"):
     """A message of the user was stored, from here or from elsewhere, or a reply that had waited."""
 
     conversation: str
     message: Message
 
 
-class RunStarted(Event, frozen=True, kw_only=True, tag="run.started"):
+class RunStarted(DurableEvent, frozen=True, kw_only=True, tag="run.started"):
     """A reply to ``message`` is being made."""
 
     run: str
@@ -175,7 +197,7 @@ class RunDelta(Event, frozen=True, kw_only=True, tag="run.delta"):
     text: str
 
 
-class RunDone(Event, frozen=True, kw_only=True, tag="run.done"):
+class RunDone(DurableEvent, frozen=True, kw_only=True, tag="run.done"):
     """A reply is over; its message is what holds. ``kept``: it is not stored yet, and not lost."""
 
     run: str
@@ -187,15 +209,35 @@ class RunDone(Event, frozen=True, kw_only=True, tag="run.done"):
     usage: Usage = Usage()
     timings_ms: dict[str, float] = {}
     model: str = ""
+    finish_reason: str | None = None
     stored: bool = True
     kept: bool = False
     error: ErrorFacts | None = None
 
 
-class ConversationUpdated(Event, frozen=True, kw_only=True, tag="conversation.updated"):
+class ConversationUpdated(DurableEvent, frozen=True, kw_only=True, tag="conversation.updated"):
     """A conversation is new, or something was said in it."""
 
     conversation: Conversation
+
+
+class ConversationGone(msgspec.Struct, frozen=True):
+    """All that is left of a deleted conversation."""
+
+    id: str
+
+
+class ConversationDeleted(DurableEvent, frozen=True, kw_only=True, tag="conversation.deleted"):
+    """A conversation is gone with all that was said in it."""
+
+    conversation: ConversationGone
+
+
+class Reset(Event, frozen=True, kw_only=True, tag="reset"):
+    """The lasting order was lost and begins anew at this place: what happened is read over HTTP."""
+
+    epoch: str
+    seq: int
 
 
 class ServerPing(Event, frozen=True, kw_only=True, tag="ping"):
@@ -224,8 +266,18 @@ class _Envelope(msgspec.Struct, frozen=True):
 
 
 _envelope: Final = msgspec.json.Decoder(_Envelope)
+
+
+def _kinds(above: type[Event]) -> Iterator[type[Event]]:
+    for kind in above.__subclasses__():
+        if kind is DurableEvent:
+            yield from _kinds(kind)
+        else:
+            yield kind
+
+
 _decoders: Final = {
-    str(kind.__struct_config__.tag): msgspec.json.Decoder(kind) for kind in Event.__subclasses__()
+    str(kind.__struct_config__.tag): msgspec.json.Decoder(kind) for kind in _kinds(Event)
 }
 
 
