@@ -7,45 +7,22 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from secrets import token_hex
-from typing import Final
+from typing import Final, Protocol
 
 import anyio
 
 from chat_server.errors import ChatError
-from chat_server.event_log import KEEP_S, EventLog
+from chat_server.event_log import KEEP_S
 from chat_server.events import DurableEvent, ServerEvent
-from chat_server.frames import Frame, frame_of, placed
+from chat_server.frames import Frame, frame_of
 from chat_server.outbox import Outbox
 from chat_server.protocol import ResumePoint
+from chat_server.user_stream import UserStream
 from memory.messages import UserId
 
 SWEEP_EVERY_S: Final = 15.0
 LEFT_BYTES: Final = 67_108_864
 """What is kept, over all of them, for users who are not connected at the moment."""
-
-
-class UserStream:
-    """A user's connections of this process, and the lasting events of late.
-
-    ``epoch`` names the numbering: places of another epoch say nothing here.
-    """
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self.epoch = token_hex(8)
-        self.log = EventLog(clock=clock)
-        self.outboxes: set[Outbox] = set()
-        self.left_at = 0.0
-
-    @property
-    def seq(self) -> int:
-        """The place of the last event."""
-        return self.log.seq
-
-    def write(self, frame: Frame) -> None:
-        """Queue *frame* for every connection."""
-        for outbox in self.outboxes:
-            outbox.put(frame)
 
 
 @dataclass(frozen=True)
@@ -58,16 +35,39 @@ class Joined:
     missed: Sequence[Frame]
 
 
+class Elsewhere(Protocol):
+    """The other processes that a user may be connected to, as :class:`chat_server.relay.Relay`."""
+
+    def publish(self, user: UserId, payload: bytes) -> None:
+        """Give a durable event its place, and see that it arrives everywhere."""
+
+    def hold(self, user: UserId, frame: Frame) -> bool:
+        """Send a live event to the others; whether it must wait here for the events before it."""
+
+    async def enter(self, user: UserId, stream: UserStream) -> None:
+        """Have what others publish arrive in *stream*; never fails."""
+
+    async def missed(
+        self, user: UserId, stream: UserStream, since: ResumePoint
+    ) -> Sequence[Frame] | None:
+        """All events from *since* up to where *stream* is when this returns."""
+
+    def leave(self, user: UserId) -> None:
+        """Nothing of *user* is wanted here any more."""
+
+
 class Fanout:
     """Delivers a user's events to that user's connections.
 
-    Every connection sees the same events in the same order. Of a user who was never here, or has
-    not been for ``KEEP_S``, nothing is kept: what happened is read over HTTP.
+    Every connection sees the same events in the same order. With *elsewhere*, that holds for the
+    connections of other processes too, and they keep the events; without, of a user who was never
+    here, or has not been for ``KEEP_S``, nothing is kept: what happened is read over HTTP.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._streams: dict[UserId, UserStream] = {}
+        self.elsewhere: Elsewhere | None = None
+        self.streams: dict[UserId, UserStream] = {}
         self._left: OrderedDict[UserId, UserStream] = OrderedDict()
 
     @asynccontextmanager
@@ -79,45 +79,74 @@ class Fanout:
         What was missed since *resume* is all in ``Joined.missed``, or nothing of it and
         ``resumed`` is false. The caller must queue it before it awaits anything.
         """
-        stream = self._streams.get(user)
+        stream = self.streams.get(user)
         if stream is None:
             stream = self._left.pop(user, None) or UserStream(self._clock)
-            self._streams[user] = stream
-        missed = None
-        if resume is not None and resume.epoch == stream.epoch:
-            missed = stream.log.since(resume.seq)
-        stream.outboxes.add(outbox)
+            self.streams[user] = stream
+        stream.coming += 1
         try:
-            yield Joined(stream.epoch, stream.seq, missed is not None, missed or ())
+            missed = await self._missed(user, stream, resume)
+            stream.outboxes.add(outbox)
+            place = stream.position
+            yield Joined(place.epoch, place.seq, missed is not None, missed or ())
         finally:
+            stream.coming -= 1
             stream.outboxes.discard(outbox)
-            if not stream.outboxes and self._streams.get(user) is stream:
-                del self._streams[user]
-                stream.left_at = self._clock()
-                self._left[user] = stream
+            if not stream.coming and self.streams.get(user) is stream:
+                self._left_by_all(user, stream)
+
+    async def _missed(
+        self, user: UserId, stream: UserStream, resume: ResumePoint | None
+    ) -> Sequence[Frame] | None:
+        if self.elsewhere is not None:
+            await self.elsewhere.enter(user, stream)
+        if resume is None:
+            return None
+        if resume.epoch == stream.epoch:
+            here = stream.log.since(resume.seq)
+            if here is not None:
+                return here
+        if self.elsewhere is not None:
+            return await self.elsewhere.missed(user, stream, resume)
+        return None
+
+    def _left_by_all(self, user: UserId, stream: UserStream) -> None:
+        del self.streams[user]
+        if self.elsewhere is not None:
+            self.elsewhere.leave(user)
+            return
+        stream.left_at = self._clock()
+        self._left[user] = stream
 
     def publish(self, user: UserId, event: DurableEvent) -> None:
         """Give a durable *event* its place, and send it."""
-        stream = self._streams.get(user) or self._left.get(user)
-        if stream is None:
+        payload = frame_of(event).payload
+        if self.elsewhere is not None:
+            self.elsewhere.publish(user, payload)
             return
-        seq = stream.seq + 1
-        frame = placed(frame_of(event).payload, seq)
-        stream.log.add(seq, frame)
-        stream.write(frame)
+        stream = self.streams.get(user) or self._left.get(user)
+        if stream is not None:
+            stream.add(payload)
 
     def publish_live(self, user: UserId, event: ServerEvent) -> None:
         """Send an event that has no place in the durable order (deltas, limits)."""
-        stream = self._streams.get(user)
+        stream = self.streams.get(user)
+        if self.elsewhere is None and stream is None:
+            return
+        frame = frame_of(event)
+        if self.elsewhere is not None and self.elsewhere.hold(user, frame):
+            return
         if stream is not None:
-            stream.write(frame_of(event))
+            stream.write(frame)
 
     def close_user(self, user: UserId, reason: ChatError) -> None:
         """Close all connections of *user*, after what they still are to be told, and keep nothing
         of what was sent.
         """
         self._left.pop(user, None)
-        stream = self._streams.pop(user, None)
+        stream = self.streams.pop(user, None)
+        if stream is not None and self.elsewhere is not None:
+            self.elsewhere.leave(user)
         for outbox in list(stream.outboxes) if stream else []:
             outbox.close(reason)
 
@@ -141,4 +170,4 @@ class Fanout:
     @property
     def users(self) -> int:
         """How many users are connected."""
-        return len(self._streams)
+        return len(self.streams)

@@ -1,0 +1,107 @@
+"""This process among the others: its signs of life, theirs, and what follows from their silence."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import anyio
+import structlog
+
+from chat_server.courier import Courier
+from memory.errors import ShortTermUnavailable
+from memory.live.broker import DEAD_AFTER_S, Broker, LiveRun, NodeId
+
+log = structlog.get_logger(__name__)
+
+BEAT_EVERY_S: Final = 0.5
+DOUBT_AFTER_S: Final = 1.5
+"""Who has not beaten for so long may be taken for dead soon, or was: it asks before it writes."""
+
+
+class Node:
+    """Beats for this process, and sees to what dead ones leave.
+
+    *on_inherited* is given the runs of a process that died; *on_taken_for_dead* is called when the
+    others believed that of this one (it stood still, and they have taken over what it had);
+    *on_broker_lost*, when what the broker held is gone.
+    """
+
+    def __init__(self, broker: Broker, courier: Courier) -> None:
+        self._broker = broker
+        self._courier = courier
+        self._generation: str | None = None
+        self._beaten_at = -DEAD_AFTER_S
+        self._alive: frozenset[NodeId] = frozenset()
+        self._beating = anyio.Lock()
+        self.on_inherited: Callable[[Sequence[LiveRun]], Awaitable[None]] | None = None
+        self.on_taken_for_dead: Callable[[], None] = lambda: None
+        self.on_broker_lost: Callable[[], None] = lambda: None
+
+    @property
+    def id(self) -> NodeId:
+        return self._broker.node
+
+    @property
+    def others(self) -> frozenset[NodeId]:
+        """The other processes that live; none are known while the broker is away."""
+        return self._alive if time.monotonic() - self._beaten_at < DEAD_AFTER_S else frozenset()
+
+    async def assure(self) -> None:
+        """Return once this process knows that the others believe it alive, or that nobody can say.
+
+        For whoever is about to write as the one that sees to a conversation: a process that stood
+        still finds out here that it does not any more.
+        """
+        if time.monotonic() - self._beaten_at > DOUBT_AFTER_S:
+            await self._beat()
+
+    async def run(self) -> None:
+        """Beat until cancelled."""
+        while True:
+            await self._beat()
+            self._courier.announce()
+            await anyio.sleep(BEAT_EVERY_S)
+
+    async def depart(self) -> None:
+        """Say goodbye, so that nobody waits for this process; never fails."""
+        try:
+            await self._broker.depart()
+        except ShortTermUnavailable as fault:
+            log.info("node.not_departed", reason=str(fault))
+
+    async def _beat(self) -> None:
+        async with self._beating:
+            try:
+                beat = await self._broker.beat()
+            except ShortTermUnavailable as fault:
+                log.info("node.not_heard", reason=str(fault))
+                return
+            is_first, self._beaten_at = self._generation is None, time.monotonic()
+            is_lost = not is_first and beat.generation != self._generation
+            self._generation = beat.generation
+            if beat.alive != self._alive:
+                log.info("node.others_changed", alive=len(beat.alive), silent=len(beat.silent))
+            self._alive = beat.alive
+            if is_lost:
+                log.warning("broker.emptied", effect="clients read anew what they may have missed")
+                self.on_broker_lost()
+            elif not is_first and not beat.known:
+                log.warning("node.taken_for_dead", effect="its replies were ended by others")
+                self.on_taken_for_dead()
+        for node in beat.silent:
+            await self._inherit(node)
+
+    async def _inherit(self, node: NodeId) -> None:
+        try:
+            left = await self._broker.inherit(node)
+        except ShortTermUnavailable as fault:
+            log.warning("node.not_inherited", node=node, reason=str(fault))
+            return
+        if left is None:
+            return
+        log.warning("node.died", node=node, running_replies=len(left))
+        self._courier.forget(frozenset((node,)))
+        if self.on_inherited is not None:
+            await self.on_inherited(left)
