@@ -279,6 +279,11 @@ async def _cold(tandem: Tandem, folder: Path, users: list[UserId], *, warm_copy:
 class _Nothing:
     """A store without messages."""
 
+    async def forgotten(self, user: UserId) -> frozenset[MessageId]:
+        """None of *user*'s."""
+        del user
+        return frozenset()
+
     async def newest(self, user: UserId, *, limit: int, before: str | None = None) -> StoredPage:
         """None of *user*'s *limit*, nor *before*."""
         del user, limit, before

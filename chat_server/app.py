@@ -20,6 +20,7 @@ from chat_server.admin import admin_routes
 from chat_server.erasing import erasing_routes
 from chat_server.errors import ChatError, told_of_reading, unforeseen
 from chat_server.http_routes import error_response, http_routes, limit_key
+from chat_server.memory_routes import memory_routes
 from chat_server.security_headers import SecurityHeaders
 from chat_server.settings import Settings
 from chat_server.spec_routes import spec_routes
@@ -49,6 +50,7 @@ def create_app(settings: Settings, open_services: OpenServices) -> Starlette:
             WebSocketRoute("/ws", chat_endpoint),
             *transfer_routes(limiter, settings.limits.http),
             *erasing_routes(limiter, settings.limits.http),
+            *memory_routes(limiter, settings.limits.http),
             *http_routes(limiter, settings.limits.http),
             *admin_routes(),
             *spec_routes(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 import structlog
@@ -15,17 +15,15 @@ from chat_server.authentication import drop_cookie
 from chat_server.errors import ChatError
 from chat_server.events import ConversationUpdated, wire_conversation
 from chat_server.http_routes import identify, json_response, state_of, whole_number
+from chat_server.request_body import read_body
 from chat_server.state import State
 from memory.messages import MessageId, UserId
-from memory.upkeep.erasure import Erasures
+from memory.upkeep.erasure_door import ErasureDoor
 from memory.upkeep.ledger import Erasure
 
 log = structlog.get_logger(__name__)
 
-MAX_BODY_BYTES: Final = 4_096
 ACCEPTED: Final = 202
-
-_Body = TypeVar("_Body", bound=msgspec.Struct)
 
 
 class EraseMe(msgspec.Struct):
@@ -63,7 +61,7 @@ class ReceiptsBody(msgspec.Struct):
 async def erase_me(request: Request) -> Response:
     """Erase all that the session's user ever said and was told; the user is signed out."""
     user = identify(request).user
-    body = await _body(request, EraseMe)
+    body = await read_body(request, EraseMe)
     _check_confirmed(body.confirm, user)
     state = state_of(request)
     response = _receipt(state, await state["erasures"].forget_user(user))
@@ -99,7 +97,7 @@ async def erase_user(request: Request) -> Response:
     """Erase a user, for an operator."""
     state = state_of(request)
     state["admin"].check(request.headers)
-    body = await _body(request, EraseUser)
+    body = await read_body(request, EraseUser)
     _check_confirmed(body.confirm, UserId(body.user))
     return _receipt(state, await state["erasures"].forget_user(UserId(body.user)))
 
@@ -110,24 +108,6 @@ async def erasures(request: Request) -> Response:
     state["admin"].check(request.headers)
     found = await state["erasures"].latest(whole_number(request, "limit", 50, 1_000))
     return json_response(ReceiptsBody([_facts(state["erasures"], it) for it in found]))
-
-
-async def _body(request: Request, kind: type[_Body]) -> _Body:
-    """The body as *kind*.
-
-    Raises:
-        ChatError: ``bad_request``, with what is wrong.
-    """
-    raw = b""
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > MAX_BODY_BYTES:
-            raise ChatError("bad_request", f"the body has more than {MAX_BODY_BYTES:,} bytes")
-    try:
-        return msgspec.json.decode(raw, type=kind)
-    except (msgspec.DecodeError, UnicodeError) as error:
-        fields = ", ".join(f"`{name}`" for name in kind.__struct_fields__)
-        raise ChatError("bad_request", f"the body is a JSON object with {fields}") from error
 
 
 def _check_confirmed(confirm: str, user: UserId) -> None:
@@ -143,7 +123,7 @@ def _receipt(state: State, erasure: Erasure, *, status: int = ACCEPTED) -> Respo
     return json_response(_facts(state["erasures"], erasure), status)
 
 
-def _facts(erasures: Erasures, erasure: Erasure) -> Receipt:
+def _facts(erasures: ErasureDoor, erasure: Erasure) -> Receipt:
     files: Literal["scrubbed", "operator"] = "scrubbed" if erasures.scrubs else "operator"
     return Receipt(erasure.id, erasure.requested_at, erasure.finished_at, files)
 

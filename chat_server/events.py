@@ -94,7 +94,8 @@ class WireMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """A message as clients see it.
 
     ``stored`` is false for a reply that waits in the journal to be stored. ``reply`` is said of a
-    question in the history whose reply is neither stored nor being made.
+    question in the history whose reply is neither stored nor being made. What is ``forgotten`` is
+    not recalled.
     """
 
     id: MessageId
@@ -109,6 +110,7 @@ class WireMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     reply_to: MessageId | None = None
     stored: bool = True
     reply: Literal["interrupted"] | None = None
+    forgotten: bool = False
 
 
 class ErrorFacts(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -269,6 +271,7 @@ def wire_message(message: Message) -> WireMessage:
         author=message.author,
         model=message.model,
         reply_to=message.reply_to,
+        forgotten=message.forgotten,
     )
 
 

@@ -13,6 +13,7 @@ from chat_server.errors import ErrorCode
 from chat_server.events import ErrorFacts
 from chat_server.history import MessagesBody
 from chat_server.http_routes import ConversationsBody, SearchBody, SessionBody
+from chat_server.memory_routes import MemoryBody, PatchMemory
 from chat_server.metrics import Summary as Figures
 from chat_server.readiness import PartState
 from chat_server.transfer_import import Counts
@@ -180,6 +181,15 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         body=Line,
         body_media=NDJSON,
         errors=("busy", "rate_limited"),
+    ),
+    Operation(
+        "PATCH",
+        "/api/memories/{memory}",
+        "Forget one message, or undo that: it stays where it was said, and is recalled no more, or "
+        "again. `memory` is a message's id, as in the items of a search.",
+        (MemoryBody,),
+        body=PatchMemory,
+        errors=("bad_request", "not_found", *_READ),
     ),
     Operation(
         "DELETE",

@@ -31,6 +31,7 @@ from chat_server.events import (
     WireConversation,
     WireMessage,
 )
+from chat_server.memory_events import MemoryForgotten, MemoryState, MemoryUpdated
 from chat_server.protocol import (
     Attach,
     Auth,
@@ -165,6 +166,8 @@ _events: Final[tuple[ServerEvent, ...]] = (
         ),
     ),
     ConversationDeleted(seq=45, conversation=ConversationGone(id=CONVERSATION)),
+    MemoryForgotten(seq=46, memory=MemoryState(id=QUESTION, forgotten=True)),
+    MemoryUpdated(seq=47, memory=MemoryState(id=QUESTION, forgotten=False)),
     Limits(
         user=Allowance(limit=30, remaining=29, reset_ms=60_000),
         global_=Allowance(limit=10_000, remaining=9_980, reset_ms=60_000),

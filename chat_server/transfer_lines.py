@@ -39,7 +39,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One message of one conversation.
 
     ``title`` and ``head`` say something of the conversation and stand on its first line: ``head``
-    is the message below which it is shown, where it has branches. ``timestamp``: seconds since the
+    is the message below which it is shown, where it has branches. What is ``forgotten`` is never
+    recalled. ``timestamp``: seconds since the
     epoch, or ISO 8601 (UTC where no zone is given).
     """
 
@@ -54,6 +55,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     head: ClientId | None = None
     status: MessageStatus = "completed"
     model: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
+    forgotten: bool = False
 
 
 _decoder: Final = msgspec.json.Decoder(Line)
@@ -99,6 +101,7 @@ def line_of(message: Message, opened: Conversation | None = None) -> Line:
         head=opened.head if opened else None,
         status=message.status,
         model=message.model,
+        forgotten=message.forgotten,
     )
 
 
@@ -170,7 +173,7 @@ class Lines:
 def _checked_tombstone(line: Line) -> Line:
     if line.text or line.author or line.model:
         raise BadLine("bad_request", "a deleted message has no text, author or model", field="text")
-    return line
+    return msgspec.structs.replace(line, forgotten=False)
 
 
 def _check_text(line: Line) -> None:

@@ -123,6 +123,7 @@ class Places:
             author=line.author,
             status=line.status,
             model=line.model,
+            forgotten=line.forgotten,
             reply_to=parent.id if parent and line.role == "assistant" else None,
         )
 

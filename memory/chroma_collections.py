@@ -15,7 +15,7 @@ from chromadb.api.models.AsyncCollection import AsyncCollection
 from chromadb.types import Collection as CollectionModel
 
 from memory.chroma_client import ChromaClient, CollectionGone
-from memory.chroma_requests import asked, filled, repeated, sent, where
+from memory.chroma_requests import Update, asked, repeated, sent, where
 from memory.errors import IndexDamaged, StoreUnavailable
 from memory.messages import Vector, Vectors
 from memory.records import LISTED, Record, is_unembedded
@@ -222,18 +222,15 @@ class ChromaCollections:
             spec, lambda it: repeated(partial(sent, it.upsert, records, vectors)), make=True
         )
 
-    async def fill(
-        self, spec: CollectionSpec, ids: Sequence[str], vectors: Sequence[Vector]
+    async def update(
+        self, spec: CollectionSpec, change: Callable[[Update], Awaitable[None]]
     ) -> None:
-        """Give records that were marked as unembedded their vectors, and take the mark away; those
-        that are gone stay gone.
+        """Let *change* update records, which may be done twice; those that are gone stay gone.
 
         Raises:
             StoreUnknown: it may have been done.
         """
-        await self._with(
-            spec, lambda it: repeated(partial(filled, it.update, ids, vectors)), make=False
-        )
+        await self._with(spec, lambda it: repeated(partial(change, it.update)), make=False)
 
     async def _with(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Literal, TypeVar
 
 from chromadb.errors import ChromaError
@@ -11,9 +11,11 @@ from chromadb.types import Where
 from memory.chroma_client import ConnectionLost
 from memory.errors import StoreRefused, StoreUnavailable, StoreUnknown
 from memory.messages import Vector
-from memory.records import UNEMBEDDED, Record
+from memory.records import UNEMBEDDED, MetadataValue, Record
 
 _Answer = TypeVar("_Answer")
+Update = Callable[..., Awaitable[None]]
+"""A collection's own method of that name."""
 
 
 def where(key: str, values: Sequence[str]) -> Where:
@@ -68,9 +70,12 @@ async def sent(
         raise StoreRefused(f"Chroma's client refuses a record: {type(error).__name__}") from error
 
 
-async def filled(
-    update: Callable[..., Awaitable[None]], ids: Sequence[str], vectors: Sequence[Vector]
-) -> None:
+async def filled(update: Update, ids: Sequence[str], vectors: Sequence[Vector]) -> None:
     """The records of *ids* with *vectors* in the place of their placeholders; makes no records."""
     unmarked = [{UNEMBEDDED: None}] * len(ids)  # None: the key is removed
     await update(ids=list(ids), embeddings=list(vectors), metadatas=unmarked)
+
+
+async def noted(update: Update, record: str, facts: Mapping[str, MetadataValue | None]) -> None:
+    """The record with *facts* among its metadata, ``None`` for a key to be removed; makes none."""
+    await update(ids=[record], metadatas=[dict(facts)])

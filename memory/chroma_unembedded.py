@@ -10,6 +10,7 @@ import numpy as np
 import structlog
 
 from memory.chroma_collections import ChromaCollections, CollectionSpec, Row, Select
+from memory.chroma_requests import filled
 from memory.errors import CorruptRecord, StoreUnavailable
 from memory.messages import Message, MessageId, UserId, Vector, Vectors
 from memory.placement import Placement, Shelf
@@ -90,7 +91,7 @@ class ChromaUnembedded:
         marked = [row.id for row in same if is_unembedded(row.metadata)]
         if marked:
             vectors = [np.asarray(wanted[each][1], dtype=np.float32) for each in marked]
-            await self._collections.fill(spec, marked, vectors)
+            await self._collections.update(spec, lambda update: filled(update, marked, vectors))
         return [MessageId(row.id) for row in same]
 
 

@@ -16,6 +16,7 @@ from memory.embedding import Embedded, Embedder
 from memory.embedding_cache import EmbeddingCache
 from memory.embedding_fallback import EmbeddingFallback
 from memory.errors import ShortTermUnavailable, StoreError
+from memory.forgetting import Forgetting
 from memory.hot import HotMemories
 from memory.hot_memory import HotMemory
 from memory.long_term import LongTermMemory
@@ -58,6 +59,7 @@ class DualMemory:
         self._embedded = EmbeddingCache(self.embedding.embedded_many)
         self._recalled = RecallCache()
         self.backfill = Backfill(long_term, self.embedding, hot)
+        self.forgetting = Forgetting(long_term, hot, self._count_change)
         self._window_messages = window_messages
         self._trust = WindowTrust()
         self._bulk_embedding = anyio.Lock()
@@ -112,13 +114,22 @@ class DualMemory:
         process: *last*, one of those stored by :meth:`record_many`, is counted as a commit that
         nobody has seen. Never fails.
         """
+        await self._count_change(last)
+        self.hot.forget(last.user)
+
+    async def _count_change(self, message: Message) -> int | None:
+        """Count as a commit what nobody sees as one, so that every process looks for what is new;
+        the user's version, ``None`` where it was not counted. Never fails.
+        """
+        # What a window ends with is not counted again, and may begin one alone.
+        await self.drop_windows(message.user, [message.conversation])
         try:
-            await self.short_term.append(last, active=False)
+            return (await self.short_term.append(message, active=False)).version
         except ShortTermUnavailable as fault:
             log.info("recall.not_told", reason=str(fault))
-        # Counting may have begun a window with *last* alone.
-        await self.drop_windows(last.user, [last.conversation])
-        self.hot.forget(last.user)
+            return None
+        finally:
+            await self.drop_windows(message.user, [message.conversation])
 
     async def append_window(
         self, message: Message, vector: Vector, *, active: bool, marks: TokenMarks | None = None
@@ -178,6 +189,13 @@ class DualMemory:
             user, conversation, limit=self._window_messages - 1, before=parent.id
         )
         return Window((*before, parent))
+
+    async def window_before(self, message: Message) -> Window:
+        """The window that leads to *message*, without it, likewise."""
+        before = await self.long_term.latest(
+            message.user, message.conversation, limit=self._window_messages, before=message.id
+        )
+        return Window(tuple(before))
 
     async def keep_window(
         self, user: UserId, conversation: ConversationId, window: Window, *, active: bool

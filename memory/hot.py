@@ -7,17 +7,16 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 import anyio
-import msgspec
 import structlog
 from anyio.abc import TaskGroup
 
 from memory.errors import StoreError, StoreUnavailable
 from memory.hot_completion import Completion, EmbedMarked
 from memory.hot_copy import HotAdded, HotCopy, HotEntry, HotLoad
-from memory.hot_entries import HotEntries, HotLimits
+from memory.hot_entries import HotEntries, HotFigures, HotLimits
 from memory.hot_memory import HotMemory
 from memory.hot_reading import HotReader, NewestMessages
-from memory.messages import Message, UserId, Vector
+from memory.messages import Message, MessageId, UserId, Vector
 from memory.recalled import Recall
 from memory.token_marks import TokenMarks
 from memory.warm import WarmMemories
@@ -28,20 +27,6 @@ LOADS_AT_ONCE = 2
 SAVING_S = 5.0
 """How long copies are written at the end."""
 Search = Callable[[HotMemory], Recall]
-
-
-class HotFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """What is in RAM now; the last four count from the start. Of the
-    ``loads``, ``warm_loads`` needed only what was new.
-    """
-
-    users: int
-    messages: int
-    size_bytes: int
-    loads: int
-    failures: int
-    evictions: int
-    warm_loads: int
 
 
 class HotMemories:
@@ -125,6 +110,25 @@ class HotMemories:
             copy.note(version)
         self._entries.use(message.user)
         self._entries.fit(entry)
+
+    def set_aside(self, user: UserId, message_id: MessageId) -> None:
+        """Take out a message that is marked as forgotten in the store: it is not found from here
+        on.
+        """
+        entry = self._entries.find(user)
+        if entry is None:
+            return
+        if entry.load is not None:
+            entry.load.forgotten.append(message_id)
+        for copy in entry.copies:
+            copy.change(lambda memory: memory.forget(message_id))
+        self._entries.fit(entry)
+
+    def note(self, user: UserId, version: int | None) -> None:
+        """The user's commit *version* is one of this process, and is here already."""
+        entry = self._entries.find(user)
+        for copy in entry.copies if entry is not None else []:
+            copy.note(version)
 
     def forget(self, user: UserId) -> None:
         """Drop all of *user*, in RAM and on disk, also what is being read."""

@@ -122,8 +122,8 @@ class HotLoad:
     """A copy that is being read. Once ``done`` is set, ``error`` says how that ended.
 
     ``filled``: vectors that came meanwhile, for messages that may have been read before and put
-    into the copy after. ``added``: what was committed meanwhile, for a memory that takes the
-    place of the copy's.
+    into the copy after. ``added``, ``forgotten``: what was committed and forgotten meanwhile, for a
+    memory that takes the place of the copy's.
     """
 
     def __init__(self, copy: HotCopy) -> None:
@@ -131,6 +131,7 @@ class HotLoad:
         self.wanted = copy.version
         self.filled: dict[MessageId, Vector] = {}
         self.added: list[HotAdded] = []
+        self.forgotten: list[MessageId] = []
         self.warm = False
         self.done = anyio.Event()
         self.scope = anyio.CancelScope()
@@ -140,6 +141,8 @@ class HotLoad:
         """Let *memory*, which holds what was stored before, be what was read."""
         for added in self.added:
             added.put_into(memory)
+        for message_id in self.forgotten:
+            memory.forget(message_id)
         self.copy.memory = memory
 
 

@@ -35,6 +35,20 @@ class HotLimits(msgspec.Struct, frozen=True, kw_only=True):
         return HotMemory(max_messages=most, max_bytes=self.size_bytes // USER_SHARE)
 
 
+class HotFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What is in RAM now; the last four count from the start. Of the
+    ``loads``, ``warm_loads`` needed only what was new.
+    """
+
+    users: int
+    messages: int
+    size_bytes: int
+    loads: int
+    failures: int
+    evictions: int
+    warm_loads: int
+
+
 class HotEntries:
     """Entries of users, least recently used first; whoever was idle for ``IDLE_S`` leaves.
 

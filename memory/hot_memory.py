@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Set
 
 import numpy as np
 
 from memory.bm25 import Scores
 from memory.concepts import CODE, NUMBER, message_terms
+from memory.hot_order import HotOrder
 from memory.hot_state import HotState
 from memory.late_interaction import nth_largest
 from memory.lexical import LexicalIndex
@@ -23,8 +23,6 @@ from memory.recalled import Recall, Recalled
 from memory.token_marks import TokenMarks
 from memory.tokens import tokens
 
-KEPT_SHARE = 8
-"""Of what there is room for, one in so many may be kept because it was recalled, however old."""
 NOTED_BEST = 5
 """So many of the best of a search are noted as recalled."""
 
@@ -32,7 +30,7 @@ NOTED_BEST = 5
 class HotMemory:
     """At most *max_messages* and about *max_bytes* of one user's newest messages.
 
-    What does not fit makes the oldest leave, unless it was recalled often: see ``KEPT_SHARE``.
+    What does not fit makes the oldest leave, unless it was recalled often: see ``HotOrder``.
     Messages live in numbered slots, so that nothing moves when one goes. One whose vector is zeros
     has none yet: it is found by its words. Not for use from several threads.
     """
@@ -41,8 +39,7 @@ class HotMemory:
         self._max_messages = max_messages
         self._max_bytes = max_bytes
         self._slots: dict[MessageId, int] = {}
-        self._order: deque[int] = deque()
-        self._kept: deque[int] = deque()
+        self._order = HotOrder()
         self._free: list[int] = []
         self._messages = PackedMessages()
         self._vectors = PackedVectors()
@@ -51,6 +48,8 @@ class HotMemory:
         self._unembedded: set[MessageId] = set()
         self._unmarked: dict[MessageId, None] = {}
         self._left_out = False
+        self.forgotten: set[MessageId] = set()
+        """Which messages are not here because they are forgotten, as far as was seen."""
         self.changes = 0
         """Counts the changes of what is here, twice each: odd in the middle of one."""
         self.read_to_end = False
@@ -75,16 +74,15 @@ class HotMemory:
     @property
     def full(self) -> bool:
         """Whether an older message would not be taken any more."""
-        return (
-            self._left_out or len(self) >= self._max_messages or self.size_bytes >= self._max_bytes
-        )
+        if self._left_out or len(self) >= self._max_messages:
+            return True
+        return self.size_bytes >= self._max_bytes
 
     @property
     def size_bytes(self) -> int:
         """RAM in use, estimated: vectors, marks, texts, postings, containers."""
-        vectors = len(self._messages) * self._vectors.row_bytes
-        packed = self._messages.size_bytes + self._marks.size_bytes
-        return vectors + packed + self._lexical.size_bytes
+        packed = self._messages.size_bytes + self._marks.size_bytes + self._lexical.size_bytes
+        return packed + len(self._messages) * self._vectors.row_bytes
 
     def add(
         self,
@@ -96,10 +94,12 @@ class HotMemory:
     ) -> None:
         """Take in *message*: the newest of all, or *older* than all that are here.
 
-        One that is here already, that must not be recalled, or is older than there is room for
-        changes nothing. Without *marks* they are missing: see :meth:`unmarked`.
+        One that is here already, that must not be recalled, was forgotten, or is older than there
+        is room for changes nothing. Without *marks* they are missing: see :meth:`unmarked`.
         """
-        if message.id in self._slots or not message.recallable:
+        if message.forgotten:
+            self.forget(message.id)
+        if message.id in self._slots or message.id in self.forgotten or not message.recallable:
             return
         if older and self.full:
             self._left_out = True
@@ -119,11 +119,20 @@ class HotMemory:
         self._unmarked[message.id] = None
         if marks is not None:
             self.mark(message.id, marks)
-        if older:
-            self._order.appendleft(slot)
-        else:
-            self._order.append(slot)
+        self._order.add(slot, older=older)
         self._make_fit()
+        self.changes += 1
+
+    def forget(self, message_id: MessageId) -> None:
+        """Take a message out, and never take it in; that does not make it missing."""
+        if message_id in self.forgotten:
+            return
+        self.changes += 1
+        self.forgotten.add(message_id)
+        slot = self._slots.get(message_id)
+        if slot is not None:
+            self._order.remove(slot)
+            self._take_out(slot)
         self.changes += 1
 
     def fill(self, message_id: MessageId, vector: Vector) -> None:
@@ -183,8 +192,8 @@ class HotMemory:
             best = [told(each, score=ranking.score(each), why=ranking.why(each)) for each in slots]
             self._messages.note_recalled(slots[:NOTED_BEST])
         took_ms = (time.perf_counter() - started) * 1000
-        unembedded = self._unembedded or (query_vector is not None and not query_vector.any())
-        partial = bool(unembedded) or not self.complete
+        blind = query_vector is not None and not query_vector.any()
+        partial = blind or bool(self._unembedded) or not self.complete
         return Recall(items=tuple(best), took_ms=took_ms, partial=partial)
 
     def _rank(self, question: Question, vector: Vector | None) -> Ranking:
@@ -232,17 +241,8 @@ class HotMemory:
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:
-        """Take out the oldest; it is kept if it was recalled, in place of what was less often."""
-        recalled = self._messages.columns.recalled
-        room = len(self) // KEPT_SHARE
-        while room and self._order and recalled[self._order[0]]:
-            self._kept.append(self._order.popleft())
-            if len(self._kept) > room:
-                least = min(self._kept, key=lambda slot: int(recalled[slot]))
-                self._kept.remove(least)
-                self._take_out(least)
-                return
-        self._take_out((self._order or self._kept).popleft())
+        self._left_out = True
+        self._take_out(self._order.pop(self._messages.columns.recalled))
 
     def _take_out(self, slot: int) -> None:
         message_id = self._messages.id(slot)
@@ -254,11 +254,10 @@ class HotMemory:
         self._unembedded.discard(message_id)
         self._unmarked.pop(message_id, None)
         self._free.append(slot)
-        self._left_out = True
 
     def dump(self) -> HotState:
         """A copy of all that is here, its slots numbered anew, oldest message first."""
-        slots = np.array([*self._kept, *self._order], np.int32)
+        slots = self._order.slots()
         columns, ids, bodies = self._messages.dump(slots)
         rows, scales = self._vectors.dump(slots)
         mark_ids, mark_bits, mark_counts = self._marks.dump(slots)
@@ -274,9 +273,10 @@ class HotMemory:
             mark_bits=mark_bits,
             mark_counts=mark_counts,
             lexical=self._lexical.dump(slots),
-            kept=len(self._kept),
+            kept=self._order.kept,
             unembedded=sorted(self._unembedded),
             unmarked=list(self._unmarked),
+            forgotten=sorted(self.forgotten),
             complete=self.complete,
         )
 
@@ -291,10 +291,10 @@ class HotMemory:
         self._marks.restore(state.mark_ids, state.mark_bits, state.mark_counts)
         self._lexical = LexicalIndex.restore(state.lexical)
         self._slots = dict(zip(state.ids, range(len(state.ids)), strict=True))
-        self._kept.extend(range(state.kept))
-        self._order.extend(range(state.kept, len(state.ids)))
+        self._order.restore(state.kept, len(state.ids))
         self._unembedded.update(state.unembedded)
         self._unmarked.update(dict.fromkeys(state.unmarked))
+        self.forgotten.update(state.forgotten)
         self.read_to_end = state.complete
         self._left_out = not state.complete
         self._make_fit()

@@ -14,7 +14,7 @@ from memory.errors import StoreError
 from memory.hot_copy import HotCopy, HotLoad
 from memory.hot_memory import HotMemory
 from memory.long_term import StoredPage
-from memory.messages import Message, UserId, Vector
+from memory.messages import Message, MessageId, UserId, Vector
 from memory.read_ahead import ReadAhead
 from memory.warm import WarmMemories
 
@@ -31,6 +31,8 @@ SLICE_S: Final = 0.002
 
 class NewestMessages(Protocol):
     """What is needed of ``memory.long_term.LongTermMemory``, with its meaning there."""
+
+    async def forgotten(self, user: UserId) -> frozenset[MessageId]: ...
 
     async def newest(
         self, user: UserId, *, limit: int, before: str | None = None
@@ -132,8 +134,15 @@ class HotReader:
         As many messages as commits are missing must stand before the known ones; otherwise
         something else happened, as a deletion or an import. Without a count of commits that
         can be compared, nothing is certain, unless nobody else writes (not *exact*): then what is
-        new is what stands before the known ones.
+        new is what stands before the known ones. What was forgotten meanwhile is taken out of
+        *known*, whatever comes of the rest.
         """
+        forgotten = await self._long_term.forgotten(user)
+        for message_id in forgotten:
+            known.change(_forgetting(message_id))
+        if not known.memory.forgotten <= forgotten:
+            log.info("hot_memory.not_caught_up", undone=len(known.memory.forgotten - forgotten))
+            return False
         missed = known.missed(version)
         if exact and missed is None:
             return False
@@ -215,3 +224,10 @@ def _addition(message: Message, vector: Vector, *, older: bool) -> Callable[[Hot
         memory.add(message, vector, older=older)
 
     return add
+
+
+def _forgetting(message_id: MessageId) -> Callable[[HotMemory], None]:
+    def forget(memory: HotMemory) -> None:
+        memory.forget(message_id)
+
+    return forget

@@ -17,7 +17,7 @@ from memory.packed_messages import Columns
 from memory.postings import ClosedPostings
 from memory.token_marks import PieceBits, PieceIds
 
-MAGIC: Final = b"tandem warm 1\n\0\0"
+MAGIC: Final = b"tandem warm 2\n\0\0"
 """Raise the number whenever the layout, the words or the marks change."""
 _SEPARATOR: Final = "\n"
 
@@ -41,6 +41,7 @@ class HotState(NamedTuple):
     kept: int
     unembedded: list[MessageId]
     unmarked: list[MessageId]
+    forgotten: list[MessageId]
     complete: bool
 
 
@@ -69,6 +70,7 @@ class _Kept(msgspec.Struct):
     kept: int
     unembedded: list[MessageId]
     unmarked: list[MessageId]
+    forgotten: list[MessageId]
     complete: bool
 
 
@@ -100,6 +102,7 @@ def pack(state: HotState, *, fingerprint: str, version: int | None) -> bytes:
         kept=state.kept,
         unembedded=state.unembedded,
         unmarked=state.unmarked,
+        forgotten=state.forgotten,
         complete=state.complete,
     )
     payload = msgspec.msgpack.encode(kept)
@@ -155,6 +158,7 @@ def _state(kept: _Kept) -> HotState:
         kept=kept.kept,
         unembedded=kept.unembedded,
         unmarked=kept.unmarked,
+        forgotten=kept.forgotten,
         complete=kept.complete,
     )
 

@@ -7,9 +7,10 @@ finds what is asked for and can find nothing of anybody else (decision 3)::
     page   <user>/<conversation>/<depth // 16>    a stretch of a conversation
     month  <user>/<yyyy-mm>                       what was said in a month, UTC
 
-A conversation's record has one of the kind, ``listed``, for the month of its last update. Another
-key stands in few records, and only for a time: ``unembedded`` marks those whose words could not be
-embedded yet. They have a placeholder for a vector, which is never compared with anything.
+A conversation's record has one of the kind, ``listed``, for the month of its last update. Two keys
+stand in few records. ``unembedded`` marks, for a time, those whose words could not be embedded yet:
+they have a placeholder for a vector, which is never compared with anything. ``forgotten`` is the
+``<user>`` where something is not to be recalled: one equality finds all that a user has forgotten.
 Records of earlier versions have a key ``conv`` besides, which nothing reads.
 
 ``<user>`` is :func:`memory.messages.user_key` and holds no slash, so everything up to the first
@@ -48,6 +49,7 @@ PAGE_DEPTHS: Final = 16
 UNEMBEDDED: Final = "unembedded"
 IS_UNEMBEDDED: Final = "1"
 """The one value of that key: a string, for those are looked up in an index."""
+FORGOTTEN: Final = "forgotten"
 
 ROLES: Final[tuple[Role, ...]] = ("user", "assistant")
 STATUSES: Final[tuple[MessageStatus, ...]] = (
@@ -124,6 +126,11 @@ def is_unembedded(metadata: Mapping[str, object] | None) -> bool:
     return UNEMBEDDED in (metadata or {})
 
 
+def forgotten_key(user: UserId) -> str:
+    """The value of ``forgotten`` in the records of what *user* has forgotten."""
+    return user_key(user)
+
+
 def message_record(message: Message) -> Record:
     """*message* as a record. What has its default value is left out: each key costs."""
     metadata: dict[str, MetadataValue] = {
@@ -143,6 +150,7 @@ def message_record(message: Message) -> Record:
         "status": message.status if message.status != "completed" else None,
         "model": message.model,
         "reply_to": message.reply_to,
+        FORGOTTEN: forgotten_key(message.user) if message.forgotten else None,
     }
     metadata.update({name: value for name, value in optional.items() if value is not None})
     return Record(message.id, message.text, metadata)
@@ -177,6 +185,7 @@ def stored_message(
         ),
         model=fields.optional_text("model"),
         reply_to=_message_id(fields.optional_text("reply_to")),
+        forgotten=FORGOTTEN in (metadata or {}),
     )
 
 

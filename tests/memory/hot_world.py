@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 import anyio.lowlevel
+import msgspec
 import numpy as np
 
 from memory.errors import StoreUnavailable
@@ -50,6 +51,18 @@ class Store:
 
     def fill(self, count: int, user: UserId = ADA) -> None:
         self.messages.extend(said(number, user) for number in range(count))
+
+    def mark(self, message_id: MessageId, *, forgotten: bool) -> None:
+        self.messages = [
+            msgspec.structs.replace(it, forgotten=forgotten) if it.id == message_id else it
+            for it in self.messages
+        ]
+
+    async def forgotten(self, user: UserId) -> frozenset[MessageId]:
+        await anyio.lowlevel.checkpoint()
+        if self.failing:
+            raise StoreUnavailable("the store is away")
+        return frozenset(it.id for it in self.messages if it.user == user and it.forgotten)
 
     async def newest(self, user: UserId, *, limit: int, before: str | None = None) -> StoredPage:
         newest_first = [message for message in reversed(self.messages) if message.user == user]

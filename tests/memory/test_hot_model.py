@@ -18,10 +18,13 @@ from memory.messages import Message, UserId
 from tests.memory.hot_world import ADA, BEN, VECTOR, Clock, Store, held, said
 from tests.memory.warm_world import process
 
+MARKS = ["forget message", "undo", "forget elsewhere", "undo elsewhere"]
+
 
 class Machine(RuleBasedStateMachine):
-    """Commits of this process and of others, evictions, forgetting, restarts and kills with warm
-    copies left behind: recall equals the store.
+    """Commits of this process and of others, messages that are forgotten here or elsewhere and that
+    being undone, evictions, erasure, restarts and kills with warm copies left behind: recall equals
+    the store.
     """
 
     users = st.sampled_from([ADA, BEN])
@@ -33,6 +36,7 @@ class Machine(RuleBasedStateMachine):
         self.clock = Clock()
         self.versions: dict[UserId, int] = {ADA: 0, BEN: 0}
         self.steps: list[tuple[str, UserId]] = []
+        self.places: list[int] = []
 
     @rule(user=users)
     def commit(self, user: UserId) -> None:
@@ -45,6 +49,11 @@ class Machine(RuleBasedStateMachine):
     @rule(user=users)
     def forget(self, user: UserId) -> None:
         self.steps.append(("forget", user))
+
+    @rule(user=users, step=st.sampled_from(MARKS), place=st.integers(0, 12))
+    def mark(self, user: UserId, step: str, place: int) -> None:
+        self.steps.append((step, user))
+        self.places.append(place)
 
     @rule(user=users)
     def erase(self, user: UserId) -> None:
@@ -111,6 +120,8 @@ class Machine(RuleBasedStateMachine):
             case "erase":
                 self.store.messages = [m for m in self.store.messages if m.user != user]
                 memories.forget(user)
+            case "forget message" | "undo" | "forget elsewhere" | "undo elsewhere":
+                await self.run_mark(memories, step, user, self.places.pop(0))
             case "idle":
                 self.clock.now += IDLE_S / 2
             case "recall during commit":
@@ -124,6 +135,22 @@ class Machine(RuleBasedStateMachine):
             case _:
                 await self.compare(memories, user)
 
+    async def run_mark(self, memories: HotMemories, step: str, user: UserId, place: int) -> None:
+        """As ``memory.forgetting`` does; of another process only the count tells."""
+        mine = [it.id for it in self.store.messages if it.user == user]
+        if not mine:
+            return
+        chosen = mine[place % len(mine)]
+        forgotten, here = step.startswith("forget"), not step.endswith("elsewhere")
+        self.store.mark(chosen, forgotten=forgotten)
+        self.versions[user] += 1
+        if here and forgotten:
+            memories.set_aside(user, chosen)
+        elif here:
+            memories.forget(user)
+        if here:
+            memories.note(user, self.versions[user])
+
     async def ask(self, memories: HotMemories, user: UserId, answered: anyio.Event) -> None:
         await memories.get(user, self.versions[user])
         answered.set()
@@ -136,9 +163,13 @@ class Machine(RuleBasedStateMachine):
 
     async def compare(self, memories: HotMemories, user: UserId) -> None:
         found = await held(memories, user, self.versions[user])
-        mine = [m.id for m in self.store.messages if m.user == user]
-        assert sorted(found) == sorted(mine[-self.hot_messages :])
-        assert (await memories.get(user, None)).complete <= (len(mine) <= self.hot_messages)
+        mine = [m.id for m in self.store.messages if m.user == user and m.recallable]
+        # What was forgotten leaves room that nothing older may have been read for.
+        assert sorted(found) == sorted(mine[len(mine) - len(found) :])
+        away = sum(m.forgotten for m in self.store.messages if m.user == user)
+        assert len(found) >= min(len(mine), self.hot_messages - away)
+        assert len(found) <= self.hot_messages
+        assert (await memories.get(user, None)).complete <= (len(mine) == len(found))
 
 
 Machine.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
