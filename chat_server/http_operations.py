@@ -11,10 +11,10 @@ import msgspec
 from chat_server.erasing import EraseMe, EraseUser, Receipt, ReceiptsBody
 from chat_server.errors import ErrorCode
 from chat_server.events import ErrorFacts
+from chat_server.figures import Summary as Figures
 from chat_server.history import MessagesBody
 from chat_server.http_routes import ConversationsBody, SearchBody, SessionBody
 from chat_server.memory_routes import MemoryBody, PatchMemory
-from chat_server.metrics import Summary as Figures
 from chat_server.readiness import PartState
 from chat_server.transfer_import import Counts
 from chat_server.transfer_lines import Line

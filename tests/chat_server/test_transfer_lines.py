@@ -36,6 +36,7 @@ lines = st.builds(
     title=st.none() | words,
     head=st.none() | ids,
     model=st.none() | st.just("m"),
+    forgotten=st.booleans(),
 )
 
 
