@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import anyio
@@ -57,6 +57,7 @@ class Courier:
         self._tasks = tasks
         self._waiting: deque[tuple[NodeId | None, bytes]] = deque()
         self._woken = anyio.Event()
+        self._posting = anyio.Lock()
         self._sent: dict[NodeId, int] = {}
         self._to_all = 0
         self._got: dict[NodeId, tuple[int, int]] = {}
@@ -134,19 +135,30 @@ class Courier:
         while True:
             await self._woken.wait()
             self._woken = anyio.Event()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Return once what waits is posted, or known to be lost: what is published next arrives
+        after it.
+        """
+        if not self._waiting and not self._posting.locked():
+            return
+        async with self._posting:
             while self._waiting:
                 count = min(POST_AT_ONCE, len(self._waiting))
-                letters = [self._waiting.popleft() for _ in range(count)]
-                try:
-                    await self._broker.post(letters)
-                except ShortTermUnavailable:
-                    self._unsure = True
-                    continue
-                for node, _ in letters:
-                    if node is None:
-                        self._to_all += 1
-                    else:
-                        self._sent[node] = self._sent.get(node, 0) + 1
+                await self._post([self._waiting.popleft() for _ in range(count)])
+
+    async def _post(self, letters: Sequence[tuple[NodeId | None, bytes]]) -> None:
+        try:
+            await self._broker.post(letters)
+        except ShortTermUnavailable:
+            self._unsure = True
+            return
+        for node, _ in letters:
+            if node is None:
+                self._to_all += 1
+            else:
+                self._sent[node] = self._sent.get(node, 0) + 1
 
     async def run_receiver(self) -> None:
         """Take in what comes, until cancelled."""

@@ -40,7 +40,14 @@ class Relay:
     events are numbered here, and clients are told (``reset``).
     """
 
-    def __init__(self, broker: Broker, courier: Courier, streams: dict[UserId, UserStream]) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        courier: Courier,
+        streams: dict[UserId, UserStream],
+        *,
+        retry_s: float = RETRY_S,
+    ) -> None:
         self._broker = broker
         self._courier = courier
         self._streams = streams
@@ -51,6 +58,7 @@ class Relay:
         self._gaps: set[UserId] = set()
         self._upkeep = anyio.Event()
         self._resync = False
+        self._retry_s = retry_s
         courier.on_event = self.arrived
         courier.on_live = self.arrived_live
 
@@ -84,6 +92,7 @@ class Relay:
             self._woken = anyio.Event()
             while self._lines:
                 batch = self._next_batch()
+                await self._courier.flush()  # pieces of a reply arrive before its end elsewhere too
                 try:
                     published = await self._broker.publish(batch)
                 except ShortTermUnavailable as fault:
@@ -239,7 +248,7 @@ class Relay:
             except ShortTermUnavailable as fault:
                 log.info("events.upkeep_waits", reason=str(fault))
                 self._resync = True
-                await anyio.sleep(RETRY_S)
+                await anyio.sleep(self._retry_s)
                 self._upkeep.set()
 
     async def _fill_gaps(self) -> None:
