@@ -1,0 +1,157 @@
+"""Many seeded runs against one server at once, and what became of the promises."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from http.cookiejar import DefaultCookiePolicy
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import anyio
+import httpx
+import msgspec
+
+from tests.chaos.wire_check import Finding, check, check_calls
+from tests.chaos.wire_plan import plan_of
+from tests.chaos.wire_run import Outcome, Run, TabMaker, summed
+from tests.chaos.wire_tab import Tab
+from tests.chaos.world import World, link_model, model_environment, stub_model
+
+AT_ONCE: Final = 24
+RUN_WITHIN_S: Final = 240.0
+NEVER_SAID: Final = "\u2042nobody says this\u2042"
+"""Has the stub repeat the question and nothing else."""
+TOKEN_MS: Final = 8
+
+
+class Ground(NamedTuple):
+    """A server and the stub of its model."""
+
+    world: World
+    model: str
+
+    def calls(self) -> Counter[str]:
+        """How often the model was asked, by the last words of the user."""
+        asked = httpx.get(self.model.removesuffix("/v1") + "/requests", timeout=60).json()
+        return Counter(_last_words(request["body"]) for request in asked)
+
+    def forget_calls(self) -> None:
+        httpx.delete(self.model.removesuffix("/v1") + "/requests", timeout=60)
+
+
+def _last_words(body: dict[str, Any]) -> str:
+    said = [message["content"] for message in body["messages"] if message["role"] == "user"]
+    return str(said[-1]) if said else ""
+
+
+@contextmanager
+def ground(
+    folder: Path, model_folder: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[Ground]:
+    """A ready server with data below *folder*; its log is kept in ``server.log``."""
+    link_model(folder / "data", model_folder)
+    with ExitStack() as stack:
+        model = stack.enter_context(stub_model(echo=NEVER_SAID, token_ms=TOKEN_MS))
+        settings = {**model_environment(model), **(environment or {})}
+        world = World(folder / "data", settings, output=folder / "server.log")
+        stack.callback(world.abandon)
+        world.start()
+        yield Ground(world, model)
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the runs: the findings of each seed that has any."""
+
+    seeds: list[int]
+    broken: dict[int, list[Finding]]
+    faults: dict[str, int]
+    counts: dict[str, int]
+    took_s: float
+
+    def said(self) -> str:
+        """The whole of it in a few lines."""
+        faults = ", ".join(f"{n} {action}" for action, n in sorted(self.faults.items()))
+        counts = ", ".join(f"{n} {what}" for what, n in sorted(self.counts.items()))
+        return (
+            f"{len(self.seeds)} runs in {self.took_s:.0f} s, {len(self.broken)} broken; "
+            f"faults: {faults}; tabs: {counts}"
+        )
+
+
+class Campaign:
+    """Runs of *seeds*, so many at once, against one server."""
+
+    def __init__(
+        self,
+        place: Ground,
+        *,
+        at_once: int = AT_ONCE,
+        make_tab: TabMaker = Tab,
+        branches: bool = True,
+        crashed: bool = False,
+        on_broken: Callable[[int, list[Finding], Outcome | None], None] = lambda *_: None,
+    ) -> None:
+        """*crashed*: processes die meanwhile. *on_broken* hears of each broken run at once."""
+        self._place = place
+        self._at_once = at_once
+        self._make_tab = make_tab
+        self._branches = branches
+        self._crashed = crashed
+        self._on_broken = on_broken
+        self._nonce = f"{random.randrange(1 << 16):04x}"
+        self._outcomes: dict[int, Outcome] = {}
+        self._broken: dict[int, list[Finding]] = {}
+
+    async def run(self, seeds: Sequence[int]) -> Report:
+        """All of them; then the model's requests are counted."""
+        began = time.monotonic()
+        waiting = iter(seeds)
+        limits = httpx.Limits(max_connections=4 * self._at_once)
+        async with (
+            httpx.AsyncClient(base_url=self._place.world.url, timeout=30, limits=limits) as http,
+            anyio.create_task_group() as tasks,
+        ):
+            http.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+            for _ in range(min(self._at_once, len(seeds))):
+                tasks.start_soon(self._one_after_the_other, waiting, http)
+        self._count_calls()
+        faults, counts = summed(list(self._outcomes.values()))
+        return Report(
+            seeds=list(seeds),
+            broken=self._broken,
+            faults=faults,
+            counts=counts,
+            took_s=time.monotonic() - began,
+        )
+
+    async def _one_after_the_other(self, seeds: Iterator[int], http: httpx.AsyncClient) -> None:
+        for seed in seeds:
+            await self._run(seed, http)
+
+    async def _run(self, seed: int, http: httpx.AsyncClient) -> None:
+        plan = plan_of(seed, self._nonce, branches=self._branches)
+        run = Run(plan, http, make_tab=self._make_tab, crashed=self._crashed)
+        try:
+            with anyio.fail_after(RUN_WITHIN_S):
+                outcome = await run.run()
+        except (TimeoutError, httpx.HTTPError, AssertionError) as failure:
+            detail = f"{type(failure).__name__}: {failure}"
+            self._note(seed, [Finding("complaint", f"seed {seed}", detail)], None)
+            return
+        self._outcomes[seed] = outcome
+        if found := check(outcome.books):
+            self._note(seed, found, outcome)
+
+    def _count_calls(self) -> None:
+        calls = self._place.calls()
+        for seed, outcome in self._outcomes.items():
+            if not self._crashed and (found := check_calls(outcome.books, calls)):
+                self._note(seed, found, outcome)
+
+    def _note(self, seed: int, found: list[Finding], outcome: Outcome | None) -> None:
+        self._broken.setdefault(seed, []).extend(found)
+        self._on_broken(seed, found, outcome)
