@@ -15,7 +15,7 @@ from chat_server.runs import Runs
 from chat_server.stages import Stages
 from memory.dual_memory import DualMemory
 from memory.journal import Journal
-from memory.messages import MessageStatus
+from memory.messages import MessageId, MessageStatus
 from memory.short_term import Window
 
 
@@ -24,7 +24,8 @@ class Asked:
     """What the turn found out before the reply; ``window`` is what stood before the question.
 
     ``query`` is what memories are searched with: the question, or what was typed of it when they
-    were prepared.
+    were prepared. Those ``without`` are left out: the reply takes their place, or the question
+    does. ``re`` is the id of the command that asked.
     """
 
     window: Window
@@ -33,6 +34,8 @@ class Asked:
     active: bool
     use_memory: bool
     stages: Stages
+    re: str | None = None
+    without: frozenset[MessageId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ ErrorCode = Literal[
     "not_found",
     "unknown_conversation",
     "unknown_parent",
+    "unknown_message",
     "unknown_run",
     "id_conflict",
     "rate_limited",
@@ -74,6 +75,7 @@ ERRORS: Final[dict[ErrorCode, ErrorKind]] = {
     "not_found": _final(404),
     "unknown_conversation": _final(404),
     "unknown_parent": _final(404),
+    "unknown_message": _final(404),
     "unknown_run": _final(404),
     "id_conflict": _final(409),
     "rate_limited": _passing(429),
@@ -132,7 +134,7 @@ def unforeseen() -> ChatError:
 def told_of_reading(fault: faults.MemoryFault) -> ChatError:
     """As :func:`told`, for a request that only reads: nothing of it was to be stored."""
     unreadable = isinstance(fault, faults.StoreUnavailable)
-    if unreadable and not isinstance(fault, faults.UserBeingErased):
+    if unreadable and not isinstance(fault, faults.UserBeingErased | faults.ConversationDeleted):
         return ChatError("not_ready", "the store cannot be read just now", retry_after_ms=1000)
     return told(fault)
 
@@ -155,6 +157,10 @@ def told(fault: faults.MemoryFault) -> ChatError:
                 "store_unknown",
                 "it is not known whether the message was stored; send again with the same id",
                 retry_after_ms=1000,
+            )
+        case faults.ConversationDeleted():
+            return ChatError(
+                "unknown_conversation", "this conversation was deleted", field="conversation"
             )
         case faults.UserBeingErased():
             return ChatError(

@@ -22,12 +22,19 @@ from chat_server.events import ConversationUpdated, MessageCreated, wire_convers
 from chat_server.fanout import Fanout
 from chat_server.metrics import Metrics
 from chat_server.patience import passing
+from chat_server.reply_places import ReplyPlaces
 from chat_server.runs import Lane, Run, Runs
-from memory.branch_end import branch_end
 from memory.dual_memory import DualMemory
-from memory.errors import IdConflict, JournalFailed, StoreError, StoreUnavailable, UserBeingErased
+from memory.errors import (
+    ConversationDeleted,
+    IdConflict,
+    JournalFailed,
+    StoreError,
+    StoreUnavailable,
+    UserBeingErased,
+)
 from memory.journal import Journal
-from memory.messages import ConversationId, Message, MessageId, UserId, Vector
+from memory.messages import ConversationId, Message, MessageId, UserId, Vector, stands_beside
 
 log = structlog.get_logger(__name__)
 
@@ -76,6 +83,7 @@ class LateReplies:
         metrics: Metrics,
     ) -> None:
         self._memory = memory
+        self._places = ReplyPlaces(memory)
         self._runs = runs
         self._fanout = fanout
         self._journal = journal
@@ -145,9 +153,15 @@ class LateReplies:
     def forget_user(self, user: UserId) -> None:
         """Drop what waits of *user*; the journal is told by whoever erases."""
         for key in [key for key in self._waiting if key[0] == user]:
-            for late in list(self._waiting[key]):
-                self._leave(key, late)
-                self._settle(late, None)
+            self.forget_conversation(*key)
+
+    def forget_conversation(self, user: UserId, conversation: ConversationId) -> list[MessageId]:
+        """Drop what waits in one conversation, likewise; its ids."""
+        dropped = list(self._waiting.get((user, conversation), ()))
+        for late in dropped:
+            self._leave((user, conversation), late)
+            self._settle(late, None)
+        return [late.message.id for late in dropped]
 
     def __len__(self) -> int:
         return self._count
@@ -189,7 +203,7 @@ class LateReplies:
         message, vector = late.message, late.vector
         if vector is None:
             vector = late.vector = await self._memory.embed(message.text)
-        parent = await self._parent(late, lane)
+        parent = await self._places.parent(message, late.run, lane)
         if parent is None:
             log.error("reply.question_gone", run=message.id)
             self._settle(late, None)
@@ -201,12 +215,16 @@ class LateReplies:
         except IdConflict:
             self._settle(late, await self._stored_elsewhere(message))
             return
-        except UserBeingErased:
+        except (UserBeingErased, ConversationDeleted):
             self._settle(late, None)
             await self._forget(message)
             return
         stored = appended.message
-        lane.follow(stored)
+        if not stands_beside(stored):
+            lane.follow(stored)
+        elif await self._places.becomes_shown(stored, late.run):
+            await self._memory.conversations.branch(stored)
+            lane.choose(stored)
         with CancelScope(shield=True):  # stored is stored, however late
             await self._memory.append_window(stored, vector, active=late.active)
             if appended.duplicate:  # more may have been said behind it since
@@ -222,25 +240,6 @@ class LateReplies:
             await self._journal.forget_messages([message.id])
         except JournalFailed as fault:
             log.warning("journal.not_forgotten", reason=str(fault))
-
-    async def _parent(self, late: Late, lane: Lane) -> Message | None:
-        """What the reply follows: what its run knows, or what the store says."""
-        if late.run is not None and late.run in lane.runs:
-            if late.run.tail_in_doubt:
-                await self._find_tail(late.run)
-            return late.run.tail
-        message = late.message
-        if message.reply_to is None:
-            return None
-        return await branch_end(
-            self._memory.long_term, message.user, message.conversation, message.reply_to
-        )
-
-    async def _find_tail(self, run: Run) -> None:
-        """Read the end of *run*'s branch: a reply beside what is stored there would be hidden."""
-        question = run.question
-        end = await branch_end(self._memory.long_term, run.user, question.conversation, run.tail.id)
-        run.tail = end or run.tail
 
     async def _stored_elsewhere(self, message: Message) -> Message | None:
         """The reply that stands under the same id: the one that holds, for others have read it."""
@@ -280,7 +279,7 @@ class LateReplies:
         self._metrics.replies_waiting(self._count)
 
     def _settle(self, late: Late, stored: Message | None) -> None:
-        """Nothing more is to be done for *late*: the journal may forget it."""
+        """Nothing more is to be done: the journal may forget it."""
         late.stored = stored
         late.settled.set()
         self._journal.settle(late.message.id)

@@ -19,9 +19,11 @@ from chat_server.preparation import most_recalled
 from chat_server.prompt import Prompt, build_prompt
 from chat_server.reply_model import ReplyEnd, ReplyModel, ReplyText
 from chat_server.runs import Run
+from memory.branch_end import branch_end
 from memory.context import Context, merge_context
 from memory.errors import StoreError
 from memory.journal_records import ReplyBegan
+from memory.messages import Message, MessageId, stands_beside
 from memory.planner import Plan, plan_for
 from memory.recalled import Recall, Recalled
 from memory.short_term import Window
@@ -107,21 +109,34 @@ class Reply:
             tasks.cancel_scope.cancel()
 
     async def _window_now(self) -> Window:
-        """The window of a run that had to wait: with what was said meanwhile, stored or not, and
+        """The window of a run that had to wait: what stands on its branch by now, stored or not,
         without the questions that still wait for their own reply.
         """
         run = self._run
-        waiting = {other.question.id for other in run.lane.runs}
+        if run.anew:  # what led to its question is as it was
+            return self._asked.window
+        waiting = {other.question.id for other in run.lane.runs if not other.anew}
         try:
-            window = await self._desk.memory.rebuild_window(
-                run.user, run.question.conversation, active=self._asked.active
-            )
+            end = await self._end_of_branch()
+            window = await self._desk.memory.branch_window(run.user, run.question.conversation, end)
         except StoreError as fault:
             log.warning("reply.window_not_read", reason=str(fault))
             window = self._asked.window
         late = self._desk.late.of_conversation(run.user, run.question.conversation)
-        said = (*window.messages, *late)
+        here = {message.id for message in window.messages}
+        said = (
+            *window.messages,
+            *(it for it in late if it.reply_to in here and not stands_beside(it)),
+        )
         return Window(tuple(message for message in said if message.id not in waiting))
+
+    async def _end_of_branch(self) -> Message:
+        """What the reply would follow if it were stored now."""
+        run = self._run
+        if not run.tail_in_doubt:
+            return run.tail
+        store, conversation = self._desk.memory.long_term, run.question.conversation
+        return await branch_end(store, run.user, conversation, run.tail.id) or run.tail
 
     async def _recall(self) -> Recall:
         """The memories for the reply; a store that cannot be read costs them, not the reply."""
@@ -138,7 +153,7 @@ class Reply:
                 asked.query.text,
                 asked.query.embedded,
                 limit=most_recalled(self._plan, self._desk.max_results),
-                exclude={said.id for said in asked.window.messages} | {run.question.id},
+                exclude=self._at_hand(),
                 version=asked.version,
             )
         except StoreError as fault:
@@ -146,6 +161,11 @@ class Reply:
             return Recall(items=(), took_ms=0.0, partial=True)
         finally:
             asked.stages.took("recall", time.perf_counter() - begun)
+
+    def _at_hand(self) -> set[MessageId]:
+        """What is not to be remembered: the prompt has it, or this takes its place."""
+        window = {said.id for said in self._asked.window.messages}
+        return window | self._asked.without | {self._run.question.id}
 
     def _context(self, recall: Recall) -> Context:
         return merge_context(
@@ -241,5 +261,5 @@ class Reply:
         log.warning("reply.broke_off", code=failure.code, chars=run.chars)
         self._deltas.flush()
         self._desk.fanout.publish_live(
-            run.user, error_event(failure, re=run.question.client_id, run=run.id)
+            run.user, error_event(failure, re=self._asked.re, run=run.id)
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Set
 from contextlib import asynccontextmanager
 from typing import Final, Literal
 
@@ -25,8 +25,13 @@ EndReason = Literal["stopped", "interrupted", "abandoned"]
 class Run:
     """The making of one reply. Its id is the reply's, so a repeated send names the same run."""
 
-    def __init__(self, question: Message, lane: Lane, *, attempt: int = 0) -> None:
+    def __init__(self, question: Message, lane: Lane, *, attempt: int | str = 0) -> None:
         self.id = self.id_of(question, attempt)
+        self.anew = attempt != 0
+        """The question has a reply, or had one in the making: this one will stand beside it."""
+        self.overtaken = False
+        """Something was said, or another branch chosen, since a reply was asked for anew: that
+        stays what is shown."""
         self.question = question
         self.lane = lane
         self.scope = CancelScope()
@@ -47,8 +52,10 @@ class Run:
         self.chars = 0
 
     @staticmethod
-    def id_of(question: Message, attempt: int = 0) -> RunId:
-        """The id of the *attempt*-th run that answers *question*."""
+    def id_of(question: Message, attempt: int | str = 0) -> RunId:
+        """The id of the *attempt*-th run that answers *question*, or of the one that the command
+        *attempt* asks for.
+        """
         return RunId(reply_id(question.id, attempt))
 
     @property
@@ -114,11 +121,28 @@ class Lane:
 
     def follow(self, message: Message) -> None:
         """Note that *message* was committed at the end of the conversation, or of a branch."""
-        if self.head is None or message.role == "user" or message.parent == self.head.id:
+        if message.role == "user":
+            self.choose(message)
+        elif self.head is not None and message.parent == self.head.id:
             self.head = message
         for run in self.runs:
             if run.tail.id == message.parent:
                 run.tail = message
+
+    def branch(self, message: Message, way: Set[MessageId]) -> None:
+        """Note that a branch begins with *message*, behind those on its *way*, and is shown:
+        replies that are owed to something there follow it.
+        """
+        self.choose(message)
+        for run in self.runs:
+            if run.question.id in way and not run.anew:
+                run.tail = message
+
+    def choose(self, head: Message) -> None:
+        """Note that *head* is the last message of what is shown, by the user's own choice."""
+        self.head = head
+        for run in self.runs:
+            run.overtaken = True
 
 
 class Runs:
@@ -143,15 +167,15 @@ class Runs:
             lane.holders -= 1
             self._tidy(key, lane)
 
-    def begin(self, question: Message, lane: Lane) -> Run:
-        """Enter the run that answers *question*; it waits its turn in the lane.
+    def begin(self, question: Message, lane: Lane, *, attempt: int | str = 0) -> Run:
+        """Enter the *attempt*-th run that answers *question*; it waits its turn in the lane.
 
         Raises:
             ChatError: ``busy``, when ``MAX_WAITING`` wait already.
             IdConflict: a message of that id is being answered, in another conversation.
         """
         self.check_room(lane)
-        run = Run(question, lane)
+        run = Run(question, lane, attempt=attempt)
         if run.id in self._runs:
             raise IdConflict(question.id)
         lane.runs.append(run)

@@ -1,4 +1,5 @@
-"""The straight line of one message, from the frame to ``accepted``; the reply follows it.
+"""The straight line of one message, from the frame to ``accepted``; the reply follows it. A
+message that is said in the place of another one goes the same way.
 
 The order is: limit, embed (unless that was done while it was typed), place, then the commit and the
 reply's preparation at the same time.
@@ -6,8 +7,6 @@ Nothing is visible before the commit; if it fails, the reply is called off.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import anyio
 import structlog
@@ -21,37 +20,27 @@ from chat_server.events import (
     ConversationUpdated,
     Limits,
     MessageCreated,
-    ServerEvent,
     wire_conversation,
     wire_message,
 )
 from chat_server.placing import Placed, Placing, question_of
 from chat_server.preparation import Drafted, Preparation
-from chat_server.protocol import Send, check_text
+from chat_server.protocol import Edit, Regenerate, Send, check_text
 from chat_server.rate_limit import RateLimiter
 from chat_server.rate_limited import RateLimited
+from chat_server.regeneration import Answer, Regeneration
 from chat_server.reply import Reply
 from chat_server.runs import Lane, Run
+from chat_server.saying import Saying, edited, question_id, sent
 from chat_server.stages import Stages
+from memory.embedding import Embedded
 from memory.errors import IdConflict, MemoryFault
-from memory.messages import (
-    Appended,
-    Conversation,
-    ConversationId,
-    Message,
-    MessageId,
-    UserId,
-    Vector,
-    conversation_id,
-    message_id,
-    reply_id,
-)
+from memory.messages import Conversation, Message, MessageId, UserId, reply_id
 from memory.short_term import Window
 
 log = structlog.get_logger(__name__)
 
-Answer = Callable[[ServerEvent], None]
-"""Sends an event to the connection that the command came from."""
+__all__ = ["Answer", "Turns"]
 
 
 class Turns:
@@ -73,13 +62,19 @@ class Turns:
         self._limiter = limiter
         self._placing = Placing(desk.memory)
         self.preparation = Preparation(desk.memory, desk.max_results)
+        self._regeneration = Regeneration(desk, limiter, self.preparation, tasks=tasks)
         self._tasks = tasks
         self._max_text_bytes = max_text_bytes
 
     async def take(
-        self, send: Send, identity: Identity, answer: Answer, drafted: Drafted | None = None
+        self,
+        said: Send | Edit | Regenerate,
+        identity: Identity,
+        answer: Answer,
+        drafted: Drafted | None = None,
     ) -> None:
-        """Store the message, answer ``accepted``, and let the reply be made.
+        """Store the message, answer ``accepted``, and let the reply be made; where another reply
+        is asked for, that alone.
 
         *drafted*: what was prepared for a text that fits the message.
 
@@ -89,13 +84,14 @@ class Turns:
         Raises:
             ChatError: the message was not accepted; the code says whether it may be stored.
         """
-        check_text(send.text, self._max_text_bytes)
+        if not isinstance(said, Regenerate):
+            check_text(said.text, self._max_text_bytes)
         outcome = Outcome(Stages(self._metrics), drafted)
-        self._tasks.start_soon(self._turn, send, identity, answer, outcome, name="turn")
+        self._tasks.start_soon(self._turn, said, identity, answer, outcome, name="turn")
         await outcome.wait()
 
     def warm(self, user: UserId) -> None:
-        """Begin to load *user*'s memories, so that the first message finds them ready."""
+        """Have *user*'s memories loaded when there is time, before the first message."""
         self._tasks.start_soon(self._warm, user, name="warm")
 
     async def _warm(self, user: UserId) -> None:
@@ -105,10 +101,23 @@ class Turns:
         except Exception:
             log.exception("recall.warming_failed")
 
-    async def _turn(self, send: Send, identity: Identity, answer: Answer, outcome: Outcome) -> None:
+    async def _turn(
+        self,
+        said: Send | Edit | Regenerate,
+        identity: Identity,
+        answer: Answer,
+        outcome: Outcome,
+    ) -> None:
         """The boundary of one turn: whatever goes wrong ends this turn only, and is told."""
         try:
-            await self._accept(send, identity, answer, outcome)
+            match said:
+                case Send():
+                    await self._accept(sent(said, identity.user), identity, answer, outcome)
+                case Edit():
+                    saying = await edited(said, identity.user, self._memory)
+                    await self._accept(saying, identity, answer, outcome)
+                case Regenerate():
+                    await self._regeneration.accept(said, identity.user, answer, outcome.stages)
         except RateLimited as error:
             self._metrics.rate_limit_rejected(error.scope, identity.user)
             outcome.error = error
@@ -124,45 +133,47 @@ class Turns:
             outcome.done.set()
 
     async def _accept(
-        self, send: Send, identity: Identity, answer: Answer, outcome: Outcome
+        self, saying: Saying, identity: Identity, answer: Answer, outcome: Outcome
     ) -> None:
-        user, stages = identity.user, outcome.stages
-        conversation = ConversationId(send.conversation or conversation_id(user, send.id))
+        user, conversation, stages = identity.user, saying.conversation, outcome.stages
         async with self._runs.lane(user, conversation) as lane:
             await self._desk.late.store_waiting(lane, user, conversation)
-            if await self._answer_again(send, user, conversation, lane, answer):
+            if await self._answer_again(saying, user, lane, answer):
                 return
             self._runs.check_room(lane)
             with self.preparation.giving_way.message():
                 admission = await self._limiter.admit(user, conversation)
                 stages.end("admit")
-                query = outcome.drafted or await self.preparation.embed(user, send.text)
+                query = outcome.drafted or await self.preparation.embed(user, saying.text)
                 stages.end("embed")
-                placed = await self._placing.place(send, user, conversation, lane, admission)
+                placed = await self._placing.place(saying, user, lane, admission)
                 stages.end("window")
 
-            question = question_of(send, identity, conversation, placed)
+            question = question_of(saying, identity, placed)
             run = self._runs.begin(question, lane)
             asked = Asked(
                 window=placed.window,
                 query=query,
                 version=admission.version,
                 active=admission.active,
-                use_memory=send.options.memory,
+                use_memory=saying.use_memory,
                 stages=stages,
+                re=saying.id,
+                without=saying.without,
             )
             self._tasks.start_soon(Reply(self._desk, run, asked).make, name="reply")
             try:
-                if not query.says(send.text):  # what is stored gets the vector of all of it
-                    query = await self.preparation.embed(user, send.text)
+                if not query.says(saying.text):  # what is stored gets the vector of all of it
+                    query = await self.preparation.embed(user, saying.text)
                 embedded = query.embedded
-                stored, opened = await self._commit(run, embedded.vector, placed)
+                stored = await self._memory.record(question, embedded.vector)
+                if stored.duplicate and await self._is_answered(user, question.id):
+                    self._runs.abandon(run)
+                    answer(self._accepted(saying, question, duplicate=True))
+                    return
+                listed = await self._list(stored.message, placed)
                 stages.end("commit")
                 if stored.duplicate:
-                    if await self._is_answered(user, question.id):
-                        self._runs.abandon(run)
-                        answer(self._accepted(send, question, duplicate=True))
-                        return
                     await self._placing.place_again(run, stored.message, active=admission.active)
             except BaseException:
                 lane.doubt()  # it may have been stored
@@ -170,43 +181,45 @@ class Turns:
                 self._runs.abandon(run)
                 raise
 
-            self._show(send, run, stored, opened, answer)
+            if placed.branched and not stored.duplicate:
+                lane.branch(stored.message, placed.way)
+            elif not stored.duplicate:
+                lane.follow(stored.message)
+            answer(self._accepted(saying, stored.message, duplicate=stored.duplicate))
+            self._show(run, stored.message, listed)
             shared = self._limiter.global_allowance()
             self._fanout.publish_live(user, Limits(user=admission.user, global_=shared))
-            if stored.duplicate:
-                return
-            await self._memory.append_window(
-                stored.message,
-                embedded.vector,
-                active=admission.active,
-                marks=embedded.marks if embedded.vector.any() else None,
-            )
-            if placed.branched:
-                window = Window((*placed.window.messages, stored.message))
-                await self._memory.keep_window(user, conversation, window, active=admission.active)
+            if not stored.duplicate:
+                await self._keep_window(placed, stored.message, embedded, active=admission.active)
 
-    async def _answer_again(
-        self,
-        send: Send,
-        user: UserId,
-        conversation: ConversationId,
-        lane: Lane,
-        answer: Answer,
-    ) -> bool:
-        """Answer a repeated send from what is known already; ``False``: it must be handled."""
-        question_id = message_id(user, send.id)
-        known = next((run.question for run in lane.runs if run.question.id == question_id), None)
+    async def _keep_window(
+        self, placed: Placed, said: Message, embedded: Embedded, *, active: bool
+    ) -> None:
+        await self._memory.append_window(
+            said,
+            embedded.vector,
+            active=active,
+            marks=embedded.marks if embedded.vector.any() else None,
+        )
+        if placed.branched:
+            window = Window((*placed.window.messages, said))
+            await self._memory.keep_window(said.user, said.conversation, window, active=active)
+
+    async def _answer_again(self, saying: Saying, user: UserId, lane: Lane, answer: Answer) -> bool:
+        """Answer a repeated command from what is known already; ``False``: it must be handled."""
+        question = question_id(saying, user)
+        known = next((run.question for run in lane.runs if run.question.id == question), None)
         live = known is not None
-        if known is None and send.retry:
-            stored = await self._memory.long_term.by_ids(user, [question_id])
+        if known is None and saying.known:
+            stored = await self._memory.long_term.by_ids(user, [question])
             known = stored[0] if stored else None
         if known is None:
             return False
-        if known.text != send.text or known.conversation != conversation:
-            raise IdConflict(question_id)
-        if not live and not await self._is_answered(user, question_id):
+        if known.text != saying.text or known.conversation != saying.conversation:
+            raise IdConflict(question)
+        if not live and not await self._is_answered(user, question):
             return False
-        answer(self._accepted(send, known, duplicate=True))
+        answer(self._accepted(saying, known, duplicate=True))
         return True
 
     async def _is_answered(self, user: UserId, question: MessageId) -> bool:
@@ -215,33 +228,22 @@ class Turns:
             return True
         return bool(await self._memory.long_term.by_ids(user, [reply]))
 
-    async def _commit(
-        self, run: Run, vector: Vector, placed: Placed
-    ) -> tuple[Appended, Conversation | None]:
-        """Store the question, and its conversation where it opens one or a branch of one."""
-        stored = await self._memory.record(run.question, vector)
-        if stored.message.parent is None:
-            return stored, await self._memory.conversations.begin(stored.message)
+    async def _list(self, question: Message, placed: Placed) -> Conversation | None:
+        """Have the question's conversation in the list, and a branch of it chosen that begins with
+        the question; the conversation where that changed something.
+        """
+        opened = None
+        if question.parent is None:
+            opened = await self._memory.conversations.begin(question)
         if placed.branched:
-            await self._memory.conversations.branch(stored.message)
-        return stored, None
+            return await self._memory.conversations.branch(question)
+        return opened
 
-    def _show(
-        self,
-        send: Send,
-        run: Run,
-        stored: Appended,
-        opened: Conversation | None,
-        answer: Answer,
-    ) -> None:
+    def _show(self, run: Run, question: Message, listed: Conversation | None) -> None:
         """Make the stored question visible, and let the reply follow."""
-        question = stored.message
-        if not stored.duplicate:
-            run.lane.follow(question)
-        answer(self._accepted(send, question, duplicate=stored.duplicate))
-        if opened is not None:
+        if listed is not None:
             self._fanout.publish(
-                run.user, ConversationUpdated(conversation=wire_conversation(opened))
+                run.user, ConversationUpdated(conversation=wire_conversation(listed))
             )
         self._fanout.publish(
             run.user,
@@ -250,9 +252,9 @@ class Turns:
         run.show()
 
     @staticmethod
-    def _accepted(send: Send, question: Message, *, duplicate: bool) -> Accepted:
+    def _accepted(saying: Saying, question: Message, *, duplicate: bool) -> Accepted:
         return Accepted(
-            re=send.id,
+            re=saying.id,
             message=question.id,
             conversation=question.conversation,
             run=Run.id_of(question),

@@ -10,7 +10,6 @@ from typing import Final
 import anyio
 import msgspec
 import numpy as np
-import structlog
 from anyio.abc import TaskStatus
 
 from memory.chroma_appends import Append, ChromaAppends
@@ -19,12 +18,13 @@ from memory.chroma_collections import ChromaCollections, CollectionSpec, Select
 from memory.chroma_conversation_list import ConversationList
 from memory.chroma_conversations import ConversationWalk
 from memory.chroma_erasure import ChromaErasure
+from memory.chroma_lines import ConversationLines
 from memory.chroma_months import MonthWalk
 from memory.chroma_unembedded import ChromaUnembedded
 from memory.eras import Eras, Stamped
 from memory.errors import StoreError, StoreUnavailable, StoreUnknown
 from memory.group_commit import GroupCommit
-from memory.long_term import ConversationPage, StoredPage, TreePage, check_bulk
+from memory.long_term import ConversationPage, Line, StoredPage, TreePage, check_bulk
 from memory.messages import (
     Appended,
     Conversation,
@@ -51,8 +51,6 @@ from memory.surroundings import ALONE, Surroundings
 REPLY_PATIENCE_S: Final = 0.05
 """A reply was read already when it is stored: under load it waits for a question's write, which
 costs the store the same for both."""
-
-log = structlog.get_logger(__name__)
 
 IDS_PER_READ: Final = 1_000
 NO_VECTOR: Final = np.ones(1, dtype=np.float32)
@@ -175,27 +173,31 @@ class ChromaLongTermMemory:
         limit: int,
         before: MessageId | None = None,
     ) -> list[Message]:
+        return list((await self.line(user, conversation, limit=limit, before=before)).messages)
+
+    async def line(
+        self,
+        user: UserId,
+        conversation: ConversationId,
+        *,
+        limit: int,
+        before: MessageId | None = None,
+        head: MessageId | None = None,
+    ) -> Line:
+        walk = self._walk(user, conversation)
+        lines = ConversationLines(self, walk, user, conversation)
         if limit < 1:
-            return []
-        spec = self._spec(self._placement.shelf(user))
-        walk = ConversationWalk(self._collections, spec, user, conversation)
+            return Line()
         if before is not None:
-            end = await self._message_in(user, conversation, before)
-            if end is None or end.parent is None:
-                return []
-            return await walk.up_to(end.parent, end.depth - 1, limit)
-        known = await self.conversation(user, conversation)
-        if known is not None and known.head is not None:
-            top = await self._message_in(user, conversation, known.head)
-            if top is not None:
-                leaf = await walk.newest_leaf_below(top)
-                return await walk.up_to(leaf.id, leaf.depth, limit)
-            log.warning("conversation.head_missed")
-        return await walk.latest(limit)
+            way = await lines.before(before, limit)
+        elif head is not None:
+            way = await lines.through(head, limit)
+        else:
+            way = await lines.latest(limit)
+        return Line(tuple(way), walk.branches_on(way))
 
     async def tree(self, user: UserId, conversation: ConversationId, *, depth: int = 0) -> TreePage:
-        spec = self._spec(self._placement.shelf(user))
-        return await ConversationWalk(self._collections, spec, user, conversation).below(depth)
+        return await self._walk(user, conversation).below(depth)
 
     async def newest(self, user: UserId, *, limit: int, before: str | None = None) -> StoredPage:
         """As in the contract: by month, and within a month the last stored first, which differs
@@ -222,6 +224,9 @@ class ChromaLongTermMemory:
         self._before_write()
         stamped = self._eras.stamped(conversation.user, conversation)
         await self._saves.submit(self._directory.name, stamped)
+
+    async def unlist(self, user: UserId, records: Sequence[str]) -> None:
+        await self._erasure.delete_records(self._directory.name, user, records)
 
     async def delete(self, user: UserId, ids: Sequence[MessageId]) -> None:
         found = [it for it in await self.by_ids(user, ids) if it.status != "deleted"]
@@ -265,11 +270,9 @@ class ChromaLongTermMemory:
         if vector.shape != (self._directory.dimension,):
             raise ValueError(f"a vector of shape {vector.shape}: not of this store's embedder")
 
-    async def _message_in(
-        self, user: UserId, conversation: ConversationId, message_id: MessageId
-    ) -> Message | None:
-        found = await self.by_ids(user, [message_id])
-        return found[0] if found and found[0].conversation == conversation else None
+    def _walk(self, user: UserId, conversation: ConversationId) -> ConversationWalk:
+        spec = self._spec(self._placement.shelf(user))
+        return ConversationWalk(self._collections, spec, user, conversation)
 
     async def _save(self, _name: str, batch: Sequence[Conversation]) -> list[None]:
         last = {(it.user, it.id): it for it in batch}

@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from memory.chroma_collections import ChromaCollections, CollectionSpec, Part, Row, Select
-from memory.conversation_tree import Node, leaves_below, way_up
+from memory.conversation_tree import Node, branches_on, leaves_below, way_up
 from memory.long_term import TreePage
 from memory.messages import ConversationId, Message, MessageId, UserId
 from memory.records import PAGE_DEPTHS, page_key, page_of, stored_message, stored_node
@@ -99,6 +99,12 @@ class ConversationWalk:
             leaves = [MessageId(row.id) for row in again.rows]
         places = {node.id: node for node in nodes}
         return places.get(leaves[-1]) or Node(top.id, top.parent, top.depth)
+
+    def branches_on(self, way: Sequence[Message]) -> dict[MessageId, tuple[MessageId, ...]]:
+        """What stands in the places of *way*, which was read just now: those of one depth stand on
+        one page, so all of them were read with it, and in the order of their insertion.
+        """
+        return branches_on(way, self._messages.values())
 
     def _deepest(self) -> Message:
         """The last stored of the deepest; those of one depth were read together, in order."""

@@ -52,6 +52,15 @@ class ChromaErasure:
             await anyio.sleep((anyio.current_time() - begun) * REST_SHARE)
         return deleted
 
+    async def delete_records(self, name: str, user: UserId, ids: Sequence[str]) -> None:
+        """Delete *user*'s records *ids* from the collection *name*."""
+        collection = await self._collection(name)
+        if collection is None or not ids:
+            return
+        found = await collection.get(ids=list(ids), where={"user_id": user}, include=[])
+        if found["ids"]:
+            await collection.delete(ids=found["ids"])
+
     async def drop(self, name: str, owner: UserId) -> int:
         """Delete the collection *name*, which is *owner*'s alone; how many records it had.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final
 
 import anyio
@@ -66,22 +67,45 @@ class ConversationDirectory:
         self._remember(conversation)
         return conversation
 
-    async def branch(self, message: Message) -> None:
-        """Make the newest leaf below *message* the head of its conversation.
+    async def branch(self, message: Message) -> Conversation | None:
+        """Make the newest leaf below *message* the head of its conversation, which is returned;
+        ``None`` where that is not listed.
 
         Raises:
             StoreError: it could not be stored.
         """
-        known = await self.find(message.user, message.conversation)
-        if known is not None:
-            changed = _said(known, message, head=message.id)
-            await self._long_term.save_conversation(changed)
-            key = (changed.user, changed.id)
-            # Something may have been said meanwhile: its time must not be lost, nor this head.
-            merged = _said(self._at_hand(key) or changed, message, head=message.id)
-            self._remember(merged)
-            if key in self._unsaved:
-                self._unsaved[key] = merged
+        return await self._change(
+            message.user,
+            message.conversation,
+            lambda known: _said(known, message, head=message.id),
+        )
+
+    async def rename(
+        self, user: UserId, conversation: ConversationId, title: str
+    ) -> Conversation | None:
+        """Call *user*'s *conversation* *title*; as :meth:`branch`."""
+        return await self._change(
+            user, conversation, lambda known: msgspec.structs.replace(known, title=title)
+        )
+
+    async def _change(
+        self,
+        user: UserId,
+        conversation: ConversationId,
+        change: Callable[[Conversation], Conversation],
+    ) -> Conversation | None:
+        known = await self.find(user, conversation)
+        if known is None:
+            return None
+        changed = change(known)
+        await self._long_term.save_conversation(changed)
+        key = (user, conversation)
+        # Something may have been said meanwhile: its time must not be lost, nor this change.
+        merged = change(self._at_hand(key) or changed)
+        self._remember(merged)
+        if key in self._unsaved:
+            self._unsaved[key] = merged
+        return merged
 
     async def take_in(self, imported: Conversation) -> None:
         """Make sure that a conversation stands in the list whose messages were stored elsewhere.
@@ -137,6 +161,11 @@ class ConversationDirectory:
         for kept in (self._known, self._unsaved):
             for key in [key for key in kept if key[0] == user]:
                 del kept[key]
+
+    def forget_conversation(self, user: UserId, conversation: ConversationId) -> None:
+        """Drop what is at hand of one conversation, or waits to be written."""
+        self._known.pop((user, conversation), None)
+        self._unsaved.pop((user, conversation), None)
 
     async def find(self, user: UserId, conversation: ConversationId) -> Conversation | None:
         """*user*'s conversation with that id, as it is now.

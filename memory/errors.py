@@ -6,7 +6,8 @@
     ├── StoreError                  long-term memory
     │   ├── StoreUnavailable        certainly nothing was written; try again
     │   │   └── StoreRefused        the store will not take it as it is
-    │   │       └── UserBeingErased  all that the user said is being erased; try again later
+    │   │       ├── UserBeingErased  all that the user said is being erased; try again later
+    │   │       └── ConversationDeleted  nothing more can be said there
     │   ├── StoreUnknown            it may have been written; the same id may be sent again
     │   │   └── IndexDamaged        the same, and the vectors of a collection cannot be read
     │   ├── StoreBusy               too much is waiting; nothing was written; try again
@@ -48,6 +49,13 @@ class UserBeingErased(StoreRefused):
 
     def __init__(self) -> None:
         super().__init__("this user's memory is being erased; try again in a minute")
+
+
+class ConversationDeleted(StoreRefused):
+    """The conversation is being deleted; nothing was written."""
+
+    def __init__(self) -> None:
+        super().__init__("this conversation was deleted")
 
 
 class StoreUnknown(StoreError):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence, Set
 
-from memory.errors import StoreError, UserBeingErased
-from memory.long_term import ConversationPage, LongTermMemory, StoredPage, TreePage
+from memory.errors import ConversationDeleted, StoreError, UserBeingErased
+from memory.long_term import ConversationPage, Line, LongTermMemory, StoredPage, TreePage
 from memory.messages import (
     Appended,
     Conversation,
@@ -17,20 +17,22 @@ from memory.messages import (
     Vectors,
     tombstone,
 )
+from memory.records import conversation_record_id
 
 
 class GuardedLongTermMemory:
     """The long-term memory *inner*, without what is hidden.
 
     Of a hidden user nothing is found, and every write raises ``UserBeingErased``. A hidden message
-    is shown as its tombstone. Hiding takes effect with the next ``await`` of anybody, and what is
-    read at that moment is hidden as well.
+    is shown as its tombstone; a hidden conversation is not in the list, and what would be said in
+    it raises ``ConversationDeleted``. Hiding takes effect with the next ``await`` of anybody, and
+    what is read at that moment is hidden as well.
     """
 
     def __init__(self, inner: LongTermMemory) -> None:
         self._inner = inner
         self._users: dict[UserId, int] = {}
-        self._messages: set[MessageId] = set()
+        self._messages: set[str] = set()
 
     def hide_user(self, user: UserId) -> None:
         """Hide *user*, until :meth:`show_user` was called as often."""
@@ -56,7 +58,9 @@ class GuardedLongTermMemory:
             raise UserBeingErased
 
     def hide_messages(self, ids: Iterable[MessageId]) -> None:
-        """Show the messages *ids* as deleted from now on."""
+        """Show the messages *ids* as deleted from now on; the id of a conversation's record hides
+        the conversation.
+        """
         self._messages.update(ids)
 
     def show_messages(self, ids: Iterable[MessageId]) -> None:
@@ -74,6 +78,8 @@ class GuardedLongTermMemory:
 
     async def append(self, message: Message, vector: Vector) -> Appended:
         self.check_writable(message.user)
+        if not self._is_listed(message.user, message.conversation):
+            raise ConversationDeleted
         return await self._inner.append(message, vector)
 
     async def append_many(
@@ -101,6 +107,21 @@ class GuardedLongTermMemory:
         found = await self._inner.latest(user, conversation, limit=limit, before=before)
         return self._seen(user, found)
 
+    async def line(
+        self,
+        user: UserId,
+        conversation: ConversationId,
+        *,
+        limit: int,
+        before: MessageId | None = None,
+        head: MessageId | None = None,
+    ) -> Line:
+        if user in self._users:
+            return Line()
+        found = await self._inner.line(user, conversation, limit=limit, before=before, head=head)
+        shown = self._seen(user, found.messages)
+        return Line(tuple(shown), found.branches if shown else {})
+
     async def tree(self, user: UserId, conversation: ConversationId, *, depth: int = 0) -> TreePage:
         nothing = TreePage((), None)
         if user in self._users:
@@ -120,15 +141,24 @@ class GuardedLongTermMemory:
         self, user: UserId, *, limit: int, before: str | None = None
     ) -> ConversationPage:
         page = await self._inner.conversations(user, limit=limit, before=before)
-        return ConversationPage((), None) if user in self._users else page
+        if user in self._users:
+            return ConversationPage((), None)
+        listed = tuple(it for it in page.conversations if self._is_listed(user, it.id))
+        return ConversationPage(listed, page.before)
 
     async def conversation(self, user: UserId, conversation: ConversationId) -> Conversation | None:
         found = await self._inner.conversation(user, conversation)
-        return None if user in self._users else found
+        if user in self._users or not self._is_listed(user, conversation):
+            return None
+        return found
 
     async def save_conversation(self, conversation: Conversation) -> None:
         self.check_writable(conversation.user)
-        await self._inner.save_conversation(conversation)
+        if self._is_listed(conversation.user, conversation.id):  # else it is gone: nothing is owed
+            await self._inner.save_conversation(conversation)
+
+    async def unlist(self, user: UserId, records: Sequence[str]) -> None:
+        await self._inner.unlist(user, records)
 
     async def delete(self, user: UserId, ids: Sequence[MessageId]) -> None:
         await self._inner.delete(user, ids)
@@ -154,6 +184,11 @@ class GuardedLongTermMemory:
 
     async def usage(self) -> dict[str, int]:
         return await self._inner.usage()
+
+    def _is_listed(self, user: UserId, conversation: ConversationId) -> bool:
+        if not self._messages:
+            return True
+        return conversation_record_id(user, conversation) not in self._messages
 
     def _is_shown(self, message: Message) -> bool:
         return message.user not in self._users and message.id not in self._messages

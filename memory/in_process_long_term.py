@@ -8,7 +8,7 @@ import anyio
 import anyio.lowlevel
 import numpy as np
 
-from memory.conversation_tree import Node, leaves_below, way_up
+from memory.conversation_tree import Node, branches_on, leaves_below, way_up
 from memory.errors import (
     IdConflict,
     StoreError,
@@ -16,7 +16,7 @@ from memory.errors import (
     StoreUnknown,
     UserBeingErased,
 )
-from memory.long_term import ConversationPage, StoredPage, TreePage, check_bulk
+from memory.long_term import ConversationPage, Line, StoredPage, TreePage, check_bulk
 from memory.messages import (
     Appended,
     Conversation,
@@ -29,7 +29,7 @@ from memory.messages import (
     tombstone,
 )
 from memory.paging import conversation_page, month_cursor, parse_month_cursor
-from memory.records import LAST_MONTH, month_of, settled
+from memory.records import LAST_MONTH, conversation_record_id, month_of, settled
 
 TREE_DEPTHS = 16
 
@@ -134,26 +134,43 @@ class InProcessLongTermMemory:
         limit: int,
         before: MessageId | None = None,
     ) -> list[Message]:
+        return list((await self.line(user, conversation, limit=limit, before=before)).messages)
+
+    async def line(
+        self,
+        user: UserId,
+        conversation: ConversationId,
+        *,
+        limit: int,
+        before: MessageId | None = None,
+        head: MessageId | None = None,
+    ) -> Line:
         await self._answer()
         messages = {
             message.id: message
             for message in self._messages.values()
             if message.user == user and message.conversation == conversation
         }
-        if before is None:
-            leaf = self._head(messages, self._conversations.get((user, conversation)))
-        else:
+        if before is not None:
             leaf = messages[before].parent if before in messages else None
-        return way_up(messages, leaf, limit)[::-1] if leaf is not None else []
+        elif head is not None:
+            leaf = self._leaf(messages, head) if head in messages else None
+        else:
+            leaf = self._leaf(messages, self._head(user, conversation))
+        way = way_up(messages, leaf, limit)[::-1] if leaf is not None else []
+        return Line(tuple(way), branches_on(way, messages.values()))
 
-    def _head(
-        self, messages: dict[MessageId, Message], conversation: Conversation | None
-    ) -> MessageId | None:
+    def _head(self, user: UserId, conversation: ConversationId) -> MessageId | None:
+        known = self._conversations.get((user, conversation))
+        return known.head if known is not None else None
+
+    @staticmethod
+    def _leaf(messages: dict[MessageId, Message], head: MessageId | None) -> MessageId | None:
         if not messages:
             return None
-        if conversation is not None and conversation.head in messages:
+        if head in messages:
             nodes = [Node(it.id, it.parent, it.depth) for it in messages.values()]
-            return leaves_below(nodes, conversation.head)[-1]
+            return leaves_below(nodes, head)[-1]
         return max(reversed(messages.values()), key=lambda message: message.depth).id
 
     async def tree(self, user: UserId, conversation: ConversationId, *, depth: int = 0) -> TreePage:
@@ -210,6 +227,12 @@ class InProcessLongTermMemory:
     async def save_conversation(self, conversation: Conversation) -> None:
         await self._answer()
         self._conversations[conversation.user, conversation.id] = conversation
+
+    async def unlist(self, user: UserId, records: Sequence[str]) -> None:
+        await self._answer()
+        for key in [key for key in self._conversations if key[0] == user]:
+            if conversation_record_id(*key) in records:
+                del self._conversations[key]
 
     async def delete(self, user: UserId, ids: Sequence[MessageId]) -> None:
         for message in await self.by_ids(user, ids):

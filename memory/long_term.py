@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Protocol
 
 import msgspec
@@ -48,6 +48,17 @@ class TreePage(msgspec.Struct, frozen=True):
 
     messages: tuple[Message, ...]
     depth: int | None
+
+
+class Line(msgspec.Struct, frozen=True):
+    """A stretch of one way through a conversation, oldest first.
+
+    ``branches`` says of each of its messages that does not stand alone which ones stand in its
+    place, itself included, in the order in which they were stored.
+    """
+
+    messages: tuple[Message, ...] = ()
+    branches: Mapping[MessageId, tuple[MessageId, ...]] = {}
 
 
 def check_bulk(messages: Sequence[Message], vectors: Vectors) -> None:
@@ -124,6 +135,20 @@ class LongTermMemory(Protocol):
         """
         ...
 
+    async def line(
+        self,
+        user: UserId,
+        conversation: ConversationId,
+        *,
+        limit: int,
+        before: MessageId | None = None,
+        head: MessageId | None = None,
+    ) -> Line:
+        """As :meth:`latest`, with the branches; with *head*, on the way to the newest leaf below
+        that message instead (nothing if it is not in the conversation).
+        """
+        ...
+
     async def tree(self, user: UserId, conversation: ConversationId, *, depth: int = 0) -> TreePage:
         """The next few hundred depths of a conversation, from *depth* on, all branches."""
         ...
@@ -144,6 +169,16 @@ class LongTermMemory(Protocol):
 
     async def save_conversation(self, conversation: Conversation) -> None:
         """Store *conversation*'s title, times and head, replacing what stood there."""
+        ...
+
+    async def unlist(self, user: UserId, records: Sequence[str]) -> None:
+        """Delete the titles, times and heads of *user*'s conversations whose ids, as
+        :func:`memory.records.conversation_record_id` makes them, are among *records*; their
+        messages stay. Again is safe.
+
+        Raises:
+            StoreUnavailable, StoreUnknown: as of a write.
+        """
         ...
 
     async def delete(self, user: UserId, ids: Sequence[MessageId]) -> None:

@@ -123,14 +123,26 @@ def conversation_id(user: UserId, client_id: str) -> ConversationId:
     return ConversationId("c" + _short_digest("conversation", user, client_id))
 
 
-def reply_id(message: MessageId, attempt: int) -> MessageId:
-    """The id of the *attempt*-th reply (from 0) to *message*."""
-    return MessageId("r" + _short_digest("reply", message, str(attempt)))
+def reply_id(message: MessageId, attempt: int | str) -> MessageId:
+    """The id of the *attempt*-th reply (from 0) to *message*; of one that was asked for anew, the
+    *attempt* is the command's id, so that the same command names the same reply for ever.
+    """
+    kind = "reply" if isinstance(attempt, int) else "reply anew"
+    return MessageId("r" + _short_digest(kind, message, str(attempt)))
 
 
 def is_reply_id(text: str) -> bool:
     """Whether *text* has the shape of an id that :func:`reply_id` makes."""
     return re.fullmatch(r"r[a-z2-7]{26}", text) is not None
+
+
+def stands_beside(reply: Message) -> bool:
+    """Whether *reply*, made here, was asked for anew: its place is beside the first reply to its
+    question, wherever that stands; known from its ids alone, so also after a crash.
+    """
+    if reply.reply_to is None or not is_reply_id(reply.id):
+        return False
+    return reply.id != reply_id(reply.reply_to, 0)
 
 
 def is_user_id(text: str) -> bool:

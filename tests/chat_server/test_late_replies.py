@@ -210,12 +210,16 @@ async def test_a_recovered_reply_is_put_on_the_branch_of_its_question(tmp_path: 
     store = InProcessLongTermMemory()
     async with twin_world(long_term=store) as world:
         first = await world.ask("Q1", conversation="talk")
+        world.model.gate = anyio.Event()
         old = await world.take("Old branch", conversation="talk")
-        await world.done(old["run"])
+        world.desk.runs.find(world.user, old["run"]).end("abandoned")  # type: ignore[union-attr]  # it lives: the model waits
+        await world.desk.runs.wait_idle()
+        world.model.gate = None
+        last = await world.ask("It went on.", conversation="talk")
         await world.ask("New branch", conversation="talk", parent=first["message"]["id"])
         before = await line(world)
         reply = Message(
-            id=reply_id(MessageId(old["message"]), 1),
+            id=reply_id(MessageId(old["message"]), 0),
             user=world.user,
             conversation=ConversationId("talk"),
             role="assistant",
@@ -227,7 +231,7 @@ async def test_a_recovered_reply_is_put_on_the_branch_of_its_question(tmp_path: 
         world.desk.late.take_over([reply])
         await until(lambda: not world.desk.late)
         [stored] = await store.by_ids(world.user, [reply.id])
-        assert stored.parent == old["run"], "behind what was said last there"
+        assert stored.parent == last["run"], "behind what was said last there"
         assert await line(world) == before, "what is shown stays what is shown"
 
 

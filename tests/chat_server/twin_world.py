@@ -22,8 +22,9 @@ from chat_server.log_config import Pseudonyms
 from chat_server.metrics import Metrics
 from chat_server.offline_responder import OfflineResponder
 from chat_server.outbox import Outbox
+from chat_server.preparation import Drafted
 from chat_server.prompt import Prompt
-from chat_server.protocol import Send
+from chat_server.protocol import Edit, Regenerate, Send
 from chat_server.rate_limit import RateLimiter
 from chat_server.reply_model import ReplyEnd, ReplyText
 from chat_server.runs import Runs
@@ -105,10 +106,26 @@ class TwinWorld:
 
     async def take(self, text: str, **more: Any) -> Frame:
         """Send as this user; the ``accepted`` event, or the error that is raised."""
-        answers: list[ServerEvent] = []
         drafted = more.pop("drafted", None)
         send = Send(id=more.pop("id", None) or token_hex(8), text=text, **more)
-        await self.turns.take(send, self.identity, answers.append, drafted)
+        return await self.accepted(send, drafted)
+
+    async def edit(self, message: str, text: str, **more: Any) -> Frame:
+        """Say *text* in the place of *message*; as :meth:`take`."""
+        id_ = more.pop("id", None) or token_hex(8)
+        return await self.accepted(Edit(id=id_, message=message, text=text))
+
+    async def regenerate(self, message: str, **more: Any) -> Frame:
+        """Have another reply made; as :meth:`take`."""
+        id_ = more.pop("id", None) or token_hex(8)
+        return await self.accepted(Regenerate(id=id_, message=message))
+
+    async def accepted(
+        self, said: Send | Edit | Regenerate, drafted: Drafted | None = None
+    ) -> Frame:
+        """What is answered to *said*; what is refused is raised."""
+        answers: list[ServerEvent] = []
+        await self.turns.take(said, self.identity, answers.append, drafted)
         (answer,) = answers
         accepted: Frame = msgspec.to_builtins(answer)
         return accepted

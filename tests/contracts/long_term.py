@@ -10,6 +10,7 @@ import pytest
 from memory.errors import IdConflict
 from memory.long_term import LongTermMemory
 from memory.messages import Appended, Message, MessageId, UserId
+from tests.contracts.long_term_branches import BranchesContract
 from tests.contracts.long_term_erasure import ErasureContract
 from tests.contracts.long_term_reading import ReadingContract
 from tests.contracts.long_term_vectors import VectorsContract
@@ -25,7 +26,7 @@ from tests.contracts.long_term_world import (
 )
 
 
-class LongTermContract(ReadingContract, ErasureContract, VectorsContract):
+class LongTermContract(ReadingContract, BranchesContract, ErasureContract, VectorsContract):
     """Subclasses provide the fixture ``memory``; its tests share it and use users of their own."""
 
     # Storing once
