@@ -43,3 +43,17 @@ def leaves_below(nodes: Iterable[Node], top: MessageId) -> list[MessageId]:
             below.add(node.id)
             inner.add(node.parent)
     return [node.id for node in known if node.id in below and node.id not in inner] or [top]
+
+
+def branches_on(
+    way: Sequence[Message], messages: Iterable[Message]
+) -> dict[MessageId, tuple[MessageId, ...]]:
+    """Of each message on *way* that does not stand alone: which ones stand in its place, itself
+    included, in the order of *messages*, which hold all that may stand there.
+    """
+    places: dict[MessageId | None, list[MessageId]] = {said.parent: [] for said in way}
+    for message in messages:
+        siblings = places.get(message.parent)
+        if siblings is not None:
+            siblings.append(message.id)
+    return {said.id: tuple(here) for said in way if len(here := places[said.parent]) > 1}
