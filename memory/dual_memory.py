@@ -197,13 +197,6 @@ class DualMemory:
         )
         return Window(tuple(before))
 
-    async def window_before(self, message: Message) -> Window:
-        """The window that leads to *message*, without it, likewise."""
-        before = await self.long_term.latest(
-            message.user, message.conversation, limit=self._window_messages, before=message.id
-        )
-        return Window(tuple(before))
-
     async def keep_window(
         self, user: UserId, conversation: ConversationId, window: Window, *, active: bool
     ) -> None:
