@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, TypeVar
 
 import msgspec
@@ -25,15 +25,12 @@ def schemas_of(types: Sequence[object]) -> tuple[list[dict[str, object]], dict[s
     return [dict(reference) for reference in references], _translated_all(components)
 
 
-def struct_types(base: type[_Kind]) -> Iterator[type[_Kind]]:
+def struct_types(base: type[_Kind]) -> list[type[_Kind]]:
     """The types below *base* that are sent: those that no other is derived from, in the order in
     which they are defined.
     """
-    for kind in base.__subclasses__():
-        if kind.__subclasses__():
-            yield from struct_types(kind)
-        else:
-            yield kind
+    below = base.__subclasses__()
+    return [kind for it in below for kind in (struct_types(it) if it.__subclasses__() else [it])]
 
 
 def sent_fields(value: msgspec.Struct) -> dict[str, object]:

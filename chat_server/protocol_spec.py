@@ -76,8 +76,8 @@ def asyncapi_json() -> bytes:
 
 def asyncapi() -> dict[str, object]:
     """The document: one channel, an operation for each frame and one for all events."""
-    frames = list(struct_types(ClientFrame))
-    events = list(struct_types(ServerEvent))
+    frames = struct_types(ClientFrame)
+    events = struct_types(ServerEvent)
     _, schemas = schemas_of([*frames, *events])
     return {
         "asyncapi": "3.0.0",

@@ -10,8 +10,8 @@ from chat_server.json_schemas import sent_fields, struct_types
 from chat_server.protocol import ClientFrame, parse_frame
 from chat_server.protocol_examples import EXAMPLES
 
-FRAMES = list(struct_types(ClientFrame))
-EVENTS = list(struct_types(ServerEvent))
+FRAMES = struct_types(ClientFrame)
+EVENTS = struct_types(ServerEvent)
 
 
 def test_everything_that_is_sent_has_an_example() -> None:

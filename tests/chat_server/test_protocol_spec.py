@@ -18,8 +18,8 @@ from chat_server.protocol import AnyClientFrame, ClientFrame
 from chat_server.protocol_spec import ANSWERS, asyncapi_json
 
 CHECKED_IN = Path(__file__).resolve().parents[2] / "docs" / "asyncapi.json"
-FRAMES = list(struct_types(ClientFrame))
-EVENTS = list(struct_types(ServerEvent))
+FRAMES = struct_types(ClientFrame)
+EVENTS = struct_types(ServerEvent)
 DOCUMENT: Any = msgspec.json.decode(asyncapi_json())
 
 ROOT_FIELDS = {
