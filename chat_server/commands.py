@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from chat_server.authentication import Identity
 from chat_server.errors import ChatError, told_of_reading
 from chat_server.events import Ok, RunDelta, RunDone, Usage, wire_message
 from chat_server.protocol import Attach, Stop
@@ -12,7 +13,8 @@ from chat_server.runs import Run, digest
 from chat_server.state import State
 from chat_server.turn import Answer
 from memory.errors import MemoryFault
-from memory.messages import Message, MessageId, RunId, UserId, is_reply_id
+from memory.live.broker import LiveRun
+from memory.messages import Message, MessageId, RunId, is_reply_id
 
 PIECE_CHARS: Final = 8_192
 """So many code points of a replayed text go into one frame: below 64 KiB whatever they are."""
@@ -21,9 +23,10 @@ PIECE_CHARS: Final = 8_192
 class Commands:
     """Carries out what one user asks for."""
 
-    def __init__(self, state: State, user: UserId) -> None:
+    def __init__(self, state: State, identity: Identity) -> None:
         self._state = state
-        self._user = user
+        self._identity = identity
+        self._user = identity.user
 
     async def stop(self, stop: Stop, answer: Answer) -> None:
         """End a run, for whoever asked for it; one that is over already is no error.
@@ -32,6 +35,11 @@ class Commands:
             ChatError: there is no such run, or it is not known.
         """
         run = self._state["runs"].find(self._user, stop.run)
+        if run is None and (elsewhere := await self._elsewhere(stop.run)) is not None:
+            await self._state["switchboard"].pass_on(
+                elsewhere.facts.node, stop, self._identity, answer
+            )
+            return
         if run is not None:
             run.end("stopped")
         elif await self._ended(stop.run) is None:
@@ -52,11 +60,36 @@ class Commands:
             answer(Ok(re=attach.id))
             self._replay(run, attach.offset, answer)
             return
+        elsewhere = await self._elsewhere(attach.run)
+        if elsewhere is not None:
+            await self._attach_elsewhere(elsewhere, attach, answer)
+            return
         ended = await self._ended(attach.run)
         if ended is None:
             raise ChatError("unknown_run", "no such run", field="run")
         answer(Ok(re=attach.id))
         answer(_done_again(ended, stored=ended.id not in self._late_ids(ended)))
+
+    async def _attach_elsewhere(self, live: LiveRun, attach: Attach, answer: Answer) -> None:
+        """Answer with what the process says that makes the reply; when it says nothing, with what
+        is kept of the text: if it died, the end follows soon.
+        """
+        switchboard = self._state["switchboard"]
+        try:
+            await switchboard.pass_on(live.facts.node, attach, self._identity, answer)
+        except ChatError as error:
+            if error.code != "not_ready":
+                raise
+            answer(Ok(re=attach.id))
+            for delta in _deltas(live.facts.run, live.text, attach.offset):
+                answer(delta)
+
+    async def _elsewhere(self, run: str) -> LiveRun | None:
+        """The reply *run*, if another process makes it."""
+        if not is_reply_id(run):
+            return None
+        live = await self._state["switchboard"].elsewhere(self._user)
+        return next((it for it in live if it.facts.run == run), None)
 
     def _replay(self, run: Run, offset: int, answer: Answer) -> None:
         if run.memories is not None:

@@ -20,7 +20,6 @@ from chat_server.letters import (
     Here,
     Live,
     LiveDelta,
-    Told,
     read,
     written,
 )
@@ -65,7 +64,6 @@ class Courier:
         self._numbers = itertools.count(1)
         self._questions: dict[int, _Question] = {}
         self._asked = 0
-        self._topics: dict[str, Callable[[str], None]] = {}
         self.on_event: Callable[[Event], None] = lambda _event: None
         self.on_live: Callable[[NodeId, Here | Live | LiveDelta], None] = lambda _node, _live: None
         self.on_asked: Callable[[Asked, Reply], Awaitable[None]] | None = None
@@ -79,14 +77,6 @@ class Courier:
             self._unsure = True
         self._waiting.append((node, written(body)))
         self._woken.set()
-
-    def tell(self, topic: str, content: str) -> None:
-        """Send *content* to all who listen to *topic*, but not to this process."""
-        self.post(None, Told(topic=topic, content=content))
-
-    def listen(self, topic: str, call: Callable[[str], None]) -> None:
-        """*call* with what others tell of *topic*; some of it may be missed."""
-        self._topics[topic] = call
 
     def count_events(self, nodes: tuple[NodeId, ...]) -> None:
         """An event of this process was sent to *nodes* by the broker."""
@@ -179,10 +169,7 @@ class Courier:
         if isinstance(body, Counted):
             self._compare(came.sender, body)
             return
-        if isinstance(body, Told):
-            self._count(came.sender, to_me, to_all + 1)
-        else:
-            self._count(came.sender, to_me + 1, to_all)
+        self._count(came.sender, to_me + 1, to_all)
         self._open(came.sender, body)
 
     def _count(self, sender: NodeId, to_me: int, to_all: int) -> None:
@@ -215,10 +202,6 @@ class Courier:
                 self._tasks.start_soon(self._carry_out, sender, body)
             case Answered():
                 self._answered(body)
-            case Told():
-                call = self._topics.get(body.topic)
-                if call is not None:
-                    call(body.content)
             case _:
                 log.warning("letter.not_understood", sender=sender)
 

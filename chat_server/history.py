@@ -36,29 +36,50 @@ async def read_page(
     *,
     limit: int,
     before: MessageId | None,
+    head: MessageId | None = None,
 ) -> MessagesBody:
     """The *limit* messages before *before*, or the newest ones, oldest first; with the newest come
     the replies that wait to be stored, and with every page those that are being made.
 
+    With *head*, those of the branch that goes on below that message, whatever is shown.
+
     Raises:
-        ChatError: ``unknown_conversation``.
+        ChatError: ``unknown_conversation``; ``unknown_message``, field ``head``.
         StoreError: the store cannot be read.
     """
-    found = await state["memory"].long_term.latest(user, conversation, limit=limit, before=before)
+    line = await state["memory"].long_term.line(
+        user, conversation, limit=limit, before=before, head=head
+    )
+    found = line.messages
     late = [] if before else state["late"].of_conversation(user, conversation)
-    live = state["runs"].of_conversation(user, conversation)
-    if not found and not live and not late:
+    live = [
+        LiveRun(run.id, run.question.id, run.text)
+        for run in state["runs"].of_conversation(user, conversation)
+    ]
+    live += [
+        LiveRun(run.facts.run, run.facts.question, run.text)
+        for run in await state["switchboard"].elsewhere(user)
+        if run.facts.conversation == conversation
+    ]
+    if not live and not late and all(message.status == "deleted" for message in found):
         known = await state["memory"].conversations.find(user, conversation)
         if known is None:
             raise ChatError("unknown_conversation", "no such conversation")
-    broken_off = await _broken_off(state, user, found)
+    if head is not None and before is None and not found:
+        raise ChatError("unknown_message", "no such message in this conversation", field="head")
+    under_way = {run.message for run in live}
+    broken_off = await _broken_off(state, user, found) - under_way
     stored = {message.id for message in found}
+    if head is not None:
+        late = [message for message in late if message.reply_to in stored]
     return MessagesBody(
         [
             *(
-                replace(wire_message(message), reply="interrupted")
-                if message.id in broken_off
-                else wire_message(message)
+                replace(
+                    wire_message(message),
+                    reply="interrupted" if message.id in broken_off else None,
+                    branches=line.branches.get(message.id, ()),
+                )
                 for message in found
             ),
             *(
@@ -68,7 +89,7 @@ async def read_page(
             ),
         ],
         found[0].id if found and found[0].parent else None,
-        [LiveRun(run.id, run.question.id, run.text) for run in live],
+        live,
     )
 
 

@@ -140,6 +140,10 @@ class LateReplies:
         """The replies of a conversation that wait, in order."""
         return [late.message for late in self._waiting.get((user, conversation), ())]
 
+    def waits_in(self, user: UserId, conversation: ConversationId) -> bool:
+        """Whether a reply waits in that conversation."""
+        return (user, conversation) in self._waiting
+
     def waiting(self, user: UserId, reply: MessageId) -> Message | None:
         """*reply* of *user*, if it waits, in whichever conversation."""
         own = (queue for key, queue in self._waiting.items() if key[0] == user)

@@ -72,14 +72,7 @@ class Answered(Writing, frozen=True, kw_only=True):
     retry_after_ms: int | None = None
 
 
-class Told(Writing, frozen=True, kw_only=True):
-    """Something of ``topic`` for whoever listens to that."""
-
-    topic: str
-    content: str
-
-
-AnyWriting = Counted | Here | Live | LiveDelta | Asked | Answered | Told
+AnyWriting = Counted | Here | Live | LiveDelta | Asked | Answered
 
 _decoder: Final[msgspec.msgpack.Decoder[AnyWriting]] = msgspec.msgpack.Decoder(AnyWriting)
 _encoder: Final = msgspec.msgpack.Encoder()

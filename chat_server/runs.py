@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import AsyncIterator, Set
+from collections.abc import AsyncIterator, Callable, Set
 from contextlib import asynccontextmanager
 from typing import Final, Literal
 
@@ -48,6 +48,7 @@ class Run:
         """More may be stored behind ``tail``; see :meth:`Lane.doubt`."""
         self.memories: RunMemories | None = None
         """What was remembered for the reply, once that is known."""
+        self.on_shown: Callable[[Run], None] = lambda _run: None
         self._pieces: list[str] = []
         self.chars = 0
 
@@ -83,6 +84,7 @@ class Run:
         """The question is committed."""
         self.question_stored.set()
         self.decided.set()
+        self.on_shown(self)
 
     def end(self, reason: EndReason) -> None:
         """Cancel the run; the first reason holds."""
@@ -153,6 +155,8 @@ class Runs:
         self._runs: dict[RunId, Run] = {}
         self._idle = anyio.Event()
         self._idle.set()
+        self.on_shown: Callable[[Run], None] = lambda _run: None
+        self.on_finished: Callable[[Run], None] = lambda _run: None
 
     @asynccontextmanager
     async def lane(self, user: UserId, conversation: ConversationId) -> AsyncIterator[Lane]:
@@ -178,6 +182,7 @@ class Runs:
         run = Run(question, lane, attempt=attempt)
         if run.id in self._runs:
             raise IdConflict(question.id)
+        run.on_shown = self.on_shown
         lane.runs.append(run)
         self._runs[run.id] = run
         if lane.runs[0] is run:
@@ -213,11 +218,19 @@ class Runs:
         for run in [run for run in self._runs.values() if run.user == user]:
             self.abandon(run)
 
+    def abandon_lane(self, lane: Lane) -> list[MessageId]:
+        """The same for all runs of a conversation, which is being deleted; the replies' ids."""
+        runs = list(lane.runs)
+        for run in runs:
+            self.abandon(run)
+        return [run.reply for run in runs]
+
     def finish(self, run: Run) -> None:
         """Take *run* out, once; the next one of the conversation gets its turn."""
         if self._runs.get(run.id) is not run:
             return
         del self._runs[run.id]
+        self.on_finished(run)
         lane = run.lane
         lane.runs.remove(run)
         if lane.runs:
@@ -237,6 +250,10 @@ class Runs:
         if lane is None:
             return []
         return [run for run in lane.runs if run.question_stored.is_set()]
+
+    def is_in_use(self, user: UserId, conversation: ConversationId) -> bool:
+        """Whether something goes on in a conversation."""
+        return (user, conversation) in self._lanes
 
     def answering(self, question: MessageId) -> bool:
         """Whether a reply to *question* is being made, or waits its turn."""

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 import structlog
+from anyio.abc import TaskGroup
 
 from chat_server.authentication import AdminGuard, Authenticator
 from chat_server.connections import Connections
 from chat_server.desk import Desk
+from chat_server.embedders import open_embedder
 from chat_server.errors import ChatError
 from chat_server.fanout import Fanout
 from chat_server.late_replies import LateReplies
 from chat_server.log_config import Pseudonyms
 from chat_server.metrics import Metrics
+from chat_server.model_server import model_server
+from chat_server.neighbourhood import open_neighbourhood
 from chat_server.offline_responder import OfflineResponder
 from chat_server.openai_model import OpenAIReplyModel
 from chat_server.rate_limit import RateLimiter
@@ -24,42 +27,51 @@ from chat_server.readiness import Readiness
 from chat_server.reply_model import ReplyModel
 from chat_server.runs import Runs
 from chat_server.secrets_file import load_or_make, secret_path
-from chat_server.settings import ConfigError, Settings
+from chat_server.settings import Settings
 from chat_server.state import State
 from chat_server.stores import (
-    cancelled_at_end,
-    open_embedder,
-    open_erasures,
+    PendingWrites,
     open_journal,
+    open_ledger,
     open_long_term,
     open_memory,
     open_short_term,
+    scrubber_of,
     short_term_policy,
 )
-from chat_server.supervision import supervise
+from chat_server.supervision import cancelled_at_end, supervise
+from chat_server.switchboard import Switchboard
 from chat_server.turn import Turns
+from chat_server.worker_link import WorkerLink
+from chat_server.workforce import Workforce
+from memory.dual_memory import DualMemory
 from memory.hidden_users import GuardedLongTermMemory
 from memory.messages import UserId
+from memory.upkeep.erasure import Erasures
+from memory.upkeep.erasure_door import ErasureDoor, Keepsake
+from memory.upkeep.keeper import ChromaKeeper
 
 log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
 async def open_services(
-    settings: Settings, pseudonyms: Pseudonyms | None = None
+    settings: Settings, pseudonyms: Pseudonyms | None = None, link: WorkerLink | None = None
 ) -> AsyncIterator[State]:
     """Open everything in the order of need; it is closed in reverse.
 
     Returns before the children serve: ``/readyz`` and the log say when they do. What goes on at
     the end of the context is cancelled, turns first, stores last. *pseudonyms* are the ones of
-    the log, so that figures and log lines of a user can be told to belong together.
+    the log, so that figures and log lines of a user can be told to belong together. With a *link*
+    this process is one of several: the supervisor at its other end has the children, and carries
+    out erasures.
     """
     metrics = Metrics(pseudonyms or Pseudonyms())
     async with AsyncExitStack() as stack:
         embedder = open_embedder(settings)
         stack.push_async_callback(embedder.aclose)
-        long_term, chroma, keeper = await open_long_term(settings, embedder, metrics, stack)
-        short_term, redis = await open_short_term(settings, metrics, stack)
+        long_term, chroma, keeper = await open_long_term(settings, embedder, metrics, stack, link)
+        short_term, redis = await open_short_term(settings, metrics, stack, has_child=link is None)
         readiness = Readiness([chroma, redis])
         background = await stack.enter_async_context(cancelled_at_end())
         for part in readiness.parts:
@@ -68,23 +80,38 @@ async def open_services(
 
         guard = GuardedLongTermMemory(long_term)
         memory = await open_memory(settings, guard, short_term, embedder, stack)
-        memory.embedding.on_failure = metrics.embedding_failed
-        metrics.watch_unembedded(lambda: memory.backfill.left)
-        if keeper is not None:
-            keeper.on_healed(lambda _collection: memory.hot.forget_all())
+        watch_memory(memory, metrics, keeper or link)
+        connections = open_connections(settings, metrics, background)
         runs, fanout = Runs(), Fanout()
         background.start_soon(supervise, "fanout", fanout.run)
-        journal = await open_journal(settings, metrics, stack)
-        late = LateReplies(memory, runs, fanout, journal, metrics)
-        late.take_over(journal.kept)
-        erasures = await open_erasures(settings, memory, guard, journal, keeper, stack)
-        erasures.on_begin(partial(sign_out_erased, runs, late, fanout))
-        await erasures.resume()
-        background.start_soon(supervise, "erasures", erasures.run)
-        storing = await stack.enter_async_context(cancelled_at_end())
-        storing.start_soon(supervise, "late replies", late.run)
         model, fallback = open_model(settings)
         stack.push_async_callback(model.aclose)
+        slot = None if link is None else link.slot
+        neighbourhood = await open_neighbourhood(settings, slot, fanout, runs, stack)
+        journal = await open_journal(settings, metrics, stack, slot=slot or 0)
+        late = LateReplies(memory, runs, fanout, journal, metrics)
+        late.take_over(journal.kept)
+        ledger = await open_ledger(settings, stack)
+        keepsakes: list[Keepsake] = [journal, PendingWrites(long_term), *memory.hot.keepsakes]
+        erasures: ErasureDoor
+        if link is None:
+            erasures = own = Erasures(
+                ledger, memory, guard, scrubber_of(keeper), keepsakes=keepsakes
+            )
+            background.start_soon(supervise, "erasures", own.run)
+        else:
+            erasures = ErasureDoor(
+                ledger, memory, guard, keepsakes=keepsakes, scrubs=not settings.chroma.url
+            )
+            erasures.tell_others = link.tell_erased
+            background.start_soon(supervise, "erasures", erasures.watch)
+        erasures.on_begin(partial(sign_out_erased, runs, late, fanout))
+        await erasures.resume()
+        workforce = Workforce(metrics, runs, fanout, memory.hot)
+        if link is not None:
+            link.serve(workforce, erasures, readiness)
+        storing = await stack.enter_async_context(cancelled_at_end())
+        storing.start_soon(supervise, "late replies", late.run)
         desk = Desk(
             memory=memory,
             model=model,
@@ -105,7 +132,14 @@ async def open_services(
             tasks=await stack.enter_async_context(cancelled_at_end()),
             max_text_bytes=settings.server.max_text_bytes,
         )
-        yield State(
+        switchboard = Switchboard(
+            turns,
+            runs,
+            memory,
+            neighbourhood.neighbours if neighbourhood else None,
+            is_busy=late.waits_in,
+        )
+        state = State(
             settings=settings,
             model_name=model.name,
             authenticator=open_authenticator(settings),
@@ -113,14 +147,40 @@ async def open_services(
             memory=memory,
             limiter=limiter,
             turns=turns,
+            switchboard=switchboard,
             runs=runs,
             late=late,
             erasures=erasures,
             fanout=fanout,
-            connections=Connections(metrics),
+            connections=connections,
             readiness=readiness,
             metrics=metrics,
+            workforce=workforce,
         )
+        if neighbourhood is not None:
+            neighbourhood.serve(state, desk)
+        yield state
+
+
+def open_connections(settings: Settings, metrics: Metrics, background: TaskGroup) -> Connections:
+    """The connections of this process, none yet, and the clock that wakes them."""
+    connections = Connections(
+        metrics,
+        most=settings.server.max_connections,
+        most_per_user=settings.server.max_connections_per_user,
+    )
+    background.start_soon(supervise, "clock of connections", connections.clock.run)
+    return connections
+
+
+def watch_memory(
+    memory: DualMemory, metrics: Metrics, healer: ChromaKeeper | WorkerLink | None
+) -> None:
+    """Count what goes wrong in *memory*, and read anew what was healed."""
+    memory.embedding.on_failure = metrics.embedding_failed
+    metrics.watch_unembedded(lambda: memory.backfill.left)
+    if healer is not None:
+        healer.on_healed(lambda _collection: memory.hot.forget_all())
 
 
 def sign_out_erased(runs: Runs, late: LateReplies, fanout: Fanout, user: UserId) -> None:
@@ -129,18 +189,6 @@ def sign_out_erased(runs: Runs, late: LateReplies, fanout: Fanout, user: UserId)
     late.forget_user(user)
     reason = ChatError("not_authenticated", "all that you said is being erased; you are signed out")
     fanout.close_user(user, reason)
-
-
-def model_server(settings: Settings) -> tuple[str | None, str | None]:
-    """Key and address of the language model's server, each ``None`` where it is not given.
-
-    Raises:
-        ConfigError: the address is none; names the variable.
-    """
-    named = os.environ.get("OPENAI_BASE_URL") or None
-    if named is not None and not named.lower().startswith(("http://", "https://")):
-        raise ConfigError("OPENAI_BASE_URL: an address begins with http:// or https://")
-    return os.environ.get("OPENAI_API_KEY") or None, settings.model.base_url or named
 
 
 def open_model(settings: Settings) -> tuple[ReplyModel, ReplyModel]:

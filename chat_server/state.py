@@ -13,9 +13,11 @@ from chat_server.rate_limit import RateLimiter
 from chat_server.readiness import Readiness
 from chat_server.runs import Runs
 from chat_server.settings import Settings
+from chat_server.switchboard import Switchboard
 from chat_server.turn import Turns
+from chat_server.workforce import Workforce
 from memory.dual_memory import DualMemory
-from memory.upkeep.erasure import Erasures
+from memory.upkeep.erasure_door import ErasureDoor
 
 
 class State(TypedDict):
@@ -28,10 +30,12 @@ class State(TypedDict):
     memory: DualMemory
     limiter: RateLimiter
     turns: Turns
+    switchboard: Switchboard
     runs: Runs
     late: LateReplies
-    erasures: Erasures
+    erasures: ErasureDoor
     fanout: Fanout
     connections: Connections
     readiness: Readiness
     metrics: Metrics
+    workforce: Workforce

@@ -88,15 +88,10 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     node: NodeId
     timestamp: float
     model: str
-    parent: MessageId | None = None
-    """What the reply stands beside others of, where its place is given."""
 
 
 class RunText(msgspec.Struct, frozen=True):
-    """More of a reply: ``piece`` follows ``offset_bytes`` of it, in UTF-8.
-
-    ``facts`` comes with the first one.
-    """
+    """More of a reply: ``piece`` follows ``offset_bytes`` of it, in UTF-8."""
 
     run: RunId
     user: UserId

@@ -1,0 +1,39 @@
+"""What other processes pass on because this one sees to it."""
+
+from __future__ import annotations
+
+from chat_server.authentication import Identity
+from chat_server.commands import Commands
+from chat_server.courier import Reply
+from chat_server.errors import ChatError
+from chat_server.events import ServerEvent
+from chat_server.frames import frame_of
+from chat_server.letters import Asked
+from chat_server.protocol import Attach, Edit, Regenerate, Send, Stop, parse_frame
+from chat_server.state import State
+from memory.messages import UserId
+
+
+async def carry_out(state: State, asked: Asked, reply: Reply) -> None:
+    """Do what *asked* says, as if its user were connected here; each event goes to *reply*.
+
+    Raises:
+        ChatError: it was not done.
+    """
+    identity = Identity(UserId(asked.user), asked.name, asked.expires_at)
+
+    def answer(event: ServerEvent) -> None:
+        reply(frame_of(event).payload)
+
+    command = parse_frame(asked.frame.decode())
+    match command:
+        case Send() | Edit() | Regenerate():
+            if state["connections"].draining:
+                raise ChatError("shutting_down", "the server restarts; send it again")
+            await state["switchboard"].take(command, identity, answer)
+        case Stop():
+            await Commands(state, identity).stop(command, answer)
+        case Attach():
+            await Commands(state, identity).attach(command, answer)
+        case _:
+            raise ChatError("bad_frame", "this cannot be passed on")

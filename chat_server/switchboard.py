@@ -1,0 +1,262 @@
+"""What is said goes to the process that sees to its conversation: this one, or another."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+import anyio
+import msgspec
+import structlog
+
+from chat_server.authentication import Identity
+from chat_server.courier import Courier
+from chat_server.errors import ChatError, told_of_reading
+from chat_server.events import Accepted, Error, Ok, RunDelta, RunDone, RunMemories
+from chat_server.letters import Asked
+from chat_server.node import Node
+from chat_server.preparation import Drafted
+from chat_server.protocol import Attach, Edit, Regenerate, Send, Stop
+from chat_server.runs import Runs
+from chat_server.turn import Answer, Turns
+from memory.dual_memory import DualMemory
+from memory.errors import MemoryFault, ShortTermUnavailable
+from memory.live.broker import Broker, Claim, LiveRun, NodeId
+from memory.messages import ConversationId, MessageId, UserId, conversation_id
+
+log = structlog.get_logger(__name__)
+
+FORWARD_WITHIN_S: Final = 12.0
+"""Longer than a turn waits for the store: past it, nobody knows whether the message is stored."""
+COMMAND_WITHIN_S: Final = 2.0
+RELEASE_EVERY_S: Final = 1.0
+SEEN_IDS: Final = 100_000
+
+Said = Send | Edit | Regenerate
+Passed = Said | Stop | Attach
+
+Key = tuple[UserId, ConversationId]
+
+_answers: Final = msgspec.json.Decoder(Accepted | Ok | Error | RunDelta | RunMemories | RunDone)
+
+
+class SeenIds:
+    """The ids that messages came under of late: one that comes again is looked up before anything
+    is done for it.
+    """
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[tuple[UserId, str], None] = OrderedDict()
+
+    def note(self, user: UserId, client_id: str) -> bool:
+        """Note an id; whether it was here before."""
+        key = (user, client_id)
+        if key in self._seen:
+            self._seen.move_to_end(key)
+            return True
+        self._seen[key] = None
+        if len(self._seen) > SEEN_IDS:
+            self._seen.popitem(last=False)
+        return False
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The other processes of the server, and the ways to them."""
+
+    broker: Broker
+    courier: Courier
+    node: Node
+
+
+class Switchboard:
+    """Takes what users say and passes it on where it belongs.
+
+    Whatever is said in a conversation while something goes on in it goes through one process, which
+    holds its lane: so each message finds the one before it, wherever it came in. With *neighbours*
+    that process is found by a claim in the broker. While that is away each process acts alone, and
+    a conversation in which two of them write at once may fork; nothing is lost by it.
+    """
+
+    def __init__(
+        self,
+        turns: Turns,
+        runs: Runs,
+        memory: DualMemory,
+        neighbours: Neighbours | None = None,
+        *,
+        is_busy: Callable[[UserId, ConversationId], bool] = lambda _user, _conversation: False,
+    ) -> None:
+        self._turns = turns
+        self._runs = runs
+        self._memory = memory
+        self._neighbours = neighbours
+        self._is_busy = is_busy
+        self._seen = SeenIds()
+        self._claimed: set[Key] = set()
+        self._taking: Counter[Key] = Counter()
+
+    async def take(
+        self, said: Said, identity: Identity, answer: Answer, drafted: Drafted | None = None
+    ) -> None:
+        """As :meth:`chat_server.turn.Turns.take`, wherever the conversation is seen to.
+
+        Raises:
+            ChatError: the message was not accepted; the code says whether it may be stored.
+        """
+        repeated = self._seen.note(identity.user, said.id)
+        conversation = None
+        if self._neighbours is not None:
+            conversation = await self._conversation(said, identity.user)
+        if self._neighbours is None or conversation is None:
+            await self._take_here(said, identity, answer, drafted, repeated=repeated)
+            return
+        key = (identity.user, conversation)
+        self._taking[key] += 1  # a claim is not released before the lane is in use
+        try:
+            claim = await self._claim(key, said.id, self._neighbours)
+            if claim is not None and claim.holder != self._neighbours.node.id:
+                await self._forward(claim.holder, said, identity, answer)
+                return
+            repeated = repeated or (claim is not None and claim.repeated)
+            await self._take_here(said, identity, answer, drafted, repeated=repeated)
+        finally:
+            self._taking[key] -= 1
+            if not self._taking[key]:
+                del self._taking[key]
+
+    async def _take_here(
+        self,
+        said: Said,
+        identity: Identity,
+        answer: Answer,
+        drafted: Drafted | None,
+        *,
+        repeated: bool,
+    ) -> None:
+        if repeated and isinstance(said, Send):
+            said = msgspec.structs.replace(said, retry=True)
+        await self._turns.take(said, identity, answer, drafted)
+
+    async def _claim(self, key: Key, client_id: str, neighbours: Neighbours) -> Claim | None:
+        """Who sees to the conversation, and whether the message came before, to whichever process;
+        ``None``: nobody can say.
+        """
+        await neighbours.node.assure()
+        try:
+            claim = await neighbours.broker.claim(
+                *key, client_id=client_id, alive=neighbours.node.others
+            )
+        except ShortTermUnavailable as fault:
+            log.info("lane.not_claimed", reason=str(fault))
+            return None
+        if claim.holder == neighbours.node.id:
+            self._claimed.add(key)
+        return claim
+
+    async def release_unused(self) -> None:
+        """Let go of the conversations in which nothing goes on any more, now and then; until
+        cancelled.
+        """
+        while self._neighbours is not None:
+            await anyio.sleep(RELEASE_EVERY_S)
+            for key in [key for key in self._claimed if not self._is_in_use(key)]:
+                try:
+                    await self._neighbours.broker.release(*key)
+                except ShortTermUnavailable:
+                    break
+                if not self._is_in_use(key):
+                    self._claimed.discard(key)
+
+    def _is_in_use(self, key: Key) -> bool:
+        return key in self._taking or self._runs.is_in_use(*key) or self._is_busy(*key)
+
+    def lose_claims(self) -> None:
+        """The claims of this process do not hold any more."""
+        self._claimed.clear()
+
+    async def _conversation(self, said: Said, user: UserId) -> ConversationId | None:
+        match said:
+            case Send():
+                return ConversationId(said.conversation or conversation_id(user, said.id))
+            case Edit() | Regenerate():
+                return await self._conversation_of(user, said.message)
+            case _:
+                assert_never(said)
+
+    async def _conversation_of(self, user: UserId, message: str) -> ConversationId | None:
+        run = self._runs.find(user, message)
+        if run is not None:
+            return run.question.conversation
+        try:
+            found = await self._memory.long_term.by_ids(user, [MessageId(message)])
+        except MemoryFault as fault:
+            raise told_of_reading(fault) from fault
+        if found:
+            return found[0].conversation
+        live = await self.elsewhere(user)
+        return next((it.facts.conversation for it in live if it.facts.run == message), None)
+
+    async def elsewhere(self, user: UserId) -> list[LiveRun]:
+        """The replies to *user* that other processes make, or made until they died just now, each
+        as far as its last checkpoint; none while the broker is away.
+        """
+        if self._neighbours is None:
+            return []
+        try:
+            live = await self._neighbours.broker.runs(user)
+        except ShortTermUnavailable:
+            return []
+        return [run for run in live if run.facts.node != self._neighbours.node.id]
+
+    async def pass_on(
+        self, holder: NodeId, command: Stop | Attach, identity: Identity, answer: Answer
+    ) -> None:
+        """Have *holder* carry out what is asked of a run of its own.
+
+        Raises:
+            ChatError: what it says; ``not_ready``, when it says nothing.
+        """
+        try:
+            await self._ask(holder, command, identity, answer, within_s=COMMAND_WITHIN_S)
+        except TimeoutError as late:
+            raise ChatError(
+                "not_ready", "the reply's process does not answer", retry_after_ms=500
+            ) from late
+
+    async def _forward(
+        self, holder: NodeId, said: Said, identity: Identity, answer: Answer
+    ) -> None:
+        try:
+            await self._ask(holder, said, identity, answer, within_s=FORWARD_WITHIN_S)
+        except TimeoutError as late:
+            raise ChatError(
+                "store_unknown",
+                "it is not known whether the message was stored; send again with the same id",
+                retry_after_ms=500,
+            ) from late
+
+    async def _ask(
+        self,
+        holder: NodeId,
+        command: Passed,
+        identity: Identity,
+        answer: Answer,
+        *,
+        within_s: float,
+    ) -> None:
+        if self._neighbours is None:
+            raise TimeoutError
+        courier = self._neighbours.courier
+        asked = Asked(
+            number=courier.next_number(),
+            user=identity.user,
+            name=identity.name,
+            expires_at=identity.expires_at,
+            frame=msgspec.json.encode(command),
+        )
+        await courier.ask(
+            holder, asked, lambda payload: answer(_answers.decode(payload)), within_s=within_s
+        )
