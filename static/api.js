@@ -66,3 +66,12 @@ export function readMessages(conversation, before = null) {
   const parameters = query({ limit: PAGE_LENGTH, before });
   return request(`api/conversations/${encodeURIComponent(conversation)}/messages?${parameters}`);
 }
+
+/** Has the branch shown that message `head` is on; returns the conversation as it is then. */
+export function chooseHead(conversation, head) {
+  return request(`api/conversations/${encodeURIComponent(conversation)}`, {
+    method: "PATCH",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ head }),
+  });
+}

@@ -70,10 +70,11 @@ const composer = new Composer(
   },
   { onSend: send, onDraft: (text) => chat.draft(text), onStop: () => chat.stop() },
 );
-/** The key of the message that the next drawing brings into view. */
-let found = null;
+/** What the next drawing is to go on with: each is done once, when what it needs is there. */
+const next = { found: null, editor: null, branch: null };
 const connection = new Connection({
   openSession,
+  hello: () => chat.hello(),
   onState: changeConnection,
   onWelcome: welcome,
   onFrame: take,
@@ -86,8 +87,12 @@ const chat = new Chat({
     announcer.textContent = `Tandem: ${reply.text} ${words}`;
   },
   onTouched: (touched) => conversations.touch(touched),
+  onUpdated: update,
+  onDeleted: drop,
+  onBehind: () => conversations.load(),
+  onLost: () => connection.renew(),
   onFound: (key) => {
-    found = key;
+    next.found = key;
     if (key === null) notices.show("That message is not to be found in this conversation.");
   },
   onLimited: (forMs) => limits.block(forMs),
@@ -120,22 +125,26 @@ function welcome(frame) {
   corner.title = frame.user;
   corner.textContent = frame.user.startsWith(GUEST_PREFIX) ? "Guest" : frame.user;
   limits.update(frame.limits);
-  chat.connected(frame.user);
-  conversations.load();
+  const isResumed = chat.connected(frame);
+  if (!isResumed || !conversations.isRead) conversations.load();
 }
 
 function take(frame) {
   if (frame.type === "limits") limits.update(frame);
-  else if (frame.type === "conversation.updated") conversations.update(frame.conversation);
-  else if (frame.type === "conversation.deleted") drop(frame.conversation.id);
   else if (frame.type === "goaway") notices.show("The server is about to restart.");
   else chat.handle(frame);
-  if (frame.type === "reset") conversations.load();
+}
+
+/** The server tells of a conversation; when another branch of it is shown, that is read. */
+function update(conversation) {
+  const before = conversations.head(conversation.id);
+  conversations.update(conversation);
+  if (conversation.id !== chat.thread.conversation) return;
+  if ((conversation.head ?? null) !== before) chat.reread();
 }
 
 function drop(conversation) {
   conversations.remove(conversation);
-  chat.forget(conversation);
   if (chat.thread.conversation !== conversation) return;
   notices.show("This conversation was deleted.");
   openNewChat();
@@ -157,14 +166,38 @@ function send(text) {
   transcript.scrollToEnd();
 }
 
-function act(action, item) {
-  if (action === "retry") chat.outbox.retry(item.entry.id);
-  else if (action === "edit") composer.fill(chat.outbox.remove(item.entry.id).text);
+/** Carries out what a message's button says; `detail` as MessageView has it. */
+function act(action, item, detail) {
+  const entry = item.entry ?? item.again;
+  if (action === "retry") chat.outbox.retry(entry.id);
+  else if (action === "discard") chat.outbox.remove(entry.id);
+  else if (action === "edit") editUnsent(chat.outbox.remove(entry.id));
   else if (action === "ask-again" && item.role === "user") chat.askAgain(item);
-  else if (action === "ask-again") {
-    const question = chat.questionText(item);
-    if (question !== null) send(question);
-  }
+  else if (action === "rewrite") rewrite(item, detail);
+  else if (action === "choose") choose(detail);
+  else chat.regenerate(item);
+}
+
+/** What was refused is written anew: in the box, or where it was to stand. */
+function editUnsent({ type, message, text }) {
+  const key = type === "edit" ? chat.thread.keyOf(message) : null;
+  if (key === null) composer.fill(text);
+  else next.editor = { key, text };
+}
+
+function rewrite(item, text) {
+  chat.edit(item.id, text);
+  focusComposer();
+}
+
+async function choose({ id, step }) {
+  next.branch = { id, step };
+  if (!(await chat.choose(id))) next.branch = null;
+}
+
+/** Where a keyboard is part of the screen, it does not come up unasked. */
+function focusComposer() {
+  if (window.matchMedia("(hover: hover)").matches) composer.focus();
 }
 
 /** Shows the conversation that the address names, at the message that it names, if any. */
@@ -179,8 +212,8 @@ function route() {
     // Shown once: the same link must work again, and a reload shows the end as always.
     history.replaceState(null, "", `#${place}`);
     chat.seek(decodeURIComponent(message));
-  } else if (!isOpen && window.matchMedia("(hover: hover)").matches) {
-    composer.focus();
+  } else if (!isOpen) {
+    focusComposer();
   }
   if (connection.isOnline && (!isOpen || message !== undefined)) chat.reread();
 }
@@ -218,8 +251,23 @@ function render() {
   heading.textContent = nameOf(thread);
   document.title = heading.textContent ? `${heading.textContent} · Tandem` : "Tandem";
   conversations.render();
-  if (found !== null) transcript.reveal(found);
-  found = null;
+  goOn(thread);
+}
+
+function goOn(thread) {
+  if (next.found !== null) transcript.reveal(next.found);
+  if (next.editor !== null) transcript.edit(next.editor.key, next.editor.text);
+  next.found = null;
+  next.editor = null;
+  const chosen = next.branch === null ? undefined : thread.find(next.branch.id);
+  if (chosen === undefined) return;
+  transcript.stayWith(chosen.key, next.branch.step);
+  next.branch = null;
+  announcer.textContent = versionOf(chosen);
+}
+
+function versionOf({ id, branches, text }) {
+  return `Version ${branches.indexOf(id) + 1} of ${branches.length}: ${text}`;
 }
 
 function wordsForFault({ isMissing, fault }) {

@@ -1,52 +1,60 @@
 /** What the page knows: threads, live runs, the outbox; and what each frame changes in it. */
 
-import { readMessages } from "./api.js";
+import { chooseHead } from "./api.js";
+import { lineOf } from "./line.js";
+import { LiveState } from "./live_state.js";
 import { Outbox } from "./outbox.js";
-import { Retries } from "./retries.js";
-import { Runs } from "./runs.js";
-import { isMissing, questionOf, Thread } from "./thread.js";
+import { Reader } from "./reader.js";
+import { questionOf, Thread } from "./thread.js";
 import { newUlid } from "./ulid.js";
 
-/** A read that came too early for a gap is repeated after this long. */
-const GAP_PAUSE_MS = 300;
 const MOST_THREADS = 20;
-/** A message that is sought is given up after this many older pages. */
-const MOST_PAGES_BACK = 10;
+const ASK_LATER_MS = 1_000;
 
 /**
  * Hooks: `send(frame)`; `onChange()` after every change that can be seen; `onReply(message)` for a
  * reply of the open conversation that is finished; `onTouched({id, text, timestamp})` when a
- * conversation goes on; `onFound(key)` before the change that shows a sought message (null: it is
- * not there); `onLimited(forMs)`; `onFault(error)` for what belongs to no message.
+ * conversation goes on; `onUpdated(conversation)` as the server tells of one; `onDeleted(id)`;
+ * `onBehind()` when something was missed, so that lists are to be read; `onLost()` when the
+ * connection is of no use any more; `onFound(key)` before the change that shows a sought message
+ * (null: it is not there); `onLimited(forMs)`; `onFault(error)` for what belongs to no message.
  */
 export class Chat {
   #hooks;
   #threads = new Map();
-  #runs = new Runs();
-  #retries = new Retries();
+  /** What is held of what the server tells. */
+  live = new LiveState();
+  #reader;
   #handlers;
 
   constructor(hooks) {
     this.#hooks = hooks;
     this.outbox = new Outbox({ send: hooks.send, onChange: () => hooks.onChange() });
     this.thread = null;
+    this.#reader = new Reader(this.live, {
+      isOpen: (thread) => thread === this.thread,
+      isUnsent: (thread) => this.outbox.of(thread.conversation).length > 0,
+      onFound: hooks.onFound,
+      // What was remembered for a reply is told only to those who were there when it began.
+      onRuns: (runs) => this.#ask(runs),
+      onChange: () => hooks.onChange(),
+    });
     this.#handlers = {
       accepted: (frame) => this.#accepted(frame),
+      ok: ({ re }) => this.outbox.remove(re),
       error: (frame) => this.#refused(frame),
       "message.created": (frame) => this.#created(frame),
-      "run.started": (frame) => this.#started(frame),
-      "run.memories": (frame) => this.#remembered(frame),
-      "run.delta": (frame) => this.#grown(frame),
-      "run.done": (frame) => this.#done(frame),
-      reset: () => this.reread(),
+      "run.started": ({ run }) => this.#begun(run),
+      "run.done": (frame, { ended }) => this.#done(frame, ended),
+      "conversation.updated": ({ conversation }) => hooks.onUpdated(conversation),
+      "conversation.deleted": ({ conversation }) => this.#deleted(conversation.id),
     };
   }
 
   /** Shows a conversation; without an id, a new one that the server learns of with its first message. */
   open(conversation = null) {
     const id = conversation ?? newUlid();
-    if (this.thread !== null) this.thread.sought = null;
-    this.#retries.end();
+    if (this.thread !== null) this.#reader.leave(this.thread);
     this.thread = this.#threads.get(id) ?? new Thread(id);
     this.thread.isNew ||= conversation === null;
     // Last in, last out: the map keeps the order of insertion.
@@ -58,32 +66,46 @@ export class Chat {
 
   /** Looks for message `id` of the open conversation; the read that follows goes on with it. */
   seek(id) {
-    this.thread.sought = { id, pagesLeft: MOST_PAGES_BACK };
-    this.#seekOn(this.thread);
+    this.#reader.seek(this.thread, id);
   }
 
-  /** Page by page, since a conversation is held without gaps. */
-  #seekOn(thread) {
-    const { sought } = thread;
-    if (sought === null || thread !== this.thread) return;
-    const key = thread.keyOf(sought.id);
-    const isOver = thread.before === null || sought.pagesLeft === 0;
-    if (key !== null || (thread.reading === "read" && isOver)) {
-      thread.sought = null;
-      this.#hooks.onFound(key);
-      this.#hooks.onChange();
-    } else if (thread.reading === "read") {
-      sought.pagesLeft -= 1;
-      this.readOlder();
-    }
+  /** Reads the newest page of the open conversation and the text so far of its live runs. */
+  reread() {
+    this.#reader.reread(this.thread);
   }
 
-  forget(conversation) {
-    this.#threads.delete(conversation);
+  /** Reads the page before the oldest message held. */
+  readOlder() {
+    this.#reader.readOlder(this.thread);
   }
 
   send(text) {
-    this.outbox.add(this.thread.conversation, text);
+    this.#command({ type: "send", text });
+  }
+
+  /** Says something else in the place of the own message `id`. */
+  edit(id, text) {
+    this.#command({ type: "edit", message: id, text });
+  }
+
+  /** Asks for another reply beside `reply`. */
+  regenerate(reply) {
+    this.#command({ type: "regenerate", message: questionOf(reply) ?? reply.id });
+  }
+
+  #command(command) {
+    this.outbox.add({ ...command, conversation: this.thread.conversation });
+  }
+
+  /** Shows the branch that message `id` is on, here and everywhere; says whether it did. */
+  async choose(id) {
+    try {
+      this.#hooks.onUpdated(await chooseHead(this.thread.conversation, id));
+      return true;
+    } catch (error) {
+      this.#hooks.onFault(error);
+      return false;
+    }
   }
 
   /** What is being typed: its memories are looked up before it is sent. */
@@ -93,196 +115,150 @@ export class Chat {
 
   /** Asks once more for the reply to an own message that never got one; it is not said again. */
   askAgain({ client_id: id, text }) {
-    const { conversation } = this.thread;
-    this.#hooks.send({ type: "send", id, conversation, text, retry: true });
+    this.#command({ type: "send", id, text, sent: true });
   }
 
   /** The replies being made in the open conversation, the one being written first. */
   liveRuns() {
-    return this.#runs.of(this.thread.conversation);
+    return this.live.runs.of(this.thread.conversation);
   }
 
   isLive(conversation) {
-    return this.#runs.of(conversation).length > 0;
+    return this.live.runs.of(conversation).length > 0;
   }
 
   /** Stops the reply that is being written. */
   stop() {
     const run = this.liveRuns().find((candidate) => !candidate.stopping);
     if (run === undefined) return;
-    run.stopping = this.#hooks.send({ type: "stop", id: newUlid(), run: run.id });
-    this.#hooks.onChange();
+    run.stopping = true;
+    this.#command({ type: "stop", run: run.id });
   }
 
-  /** Connected, or connected again: whatever happened meanwhile is read over HTTP. */
-  connected(user) {
-    this.#runs.keepOnly(this.thread.conversation);
-    for (const run of this.liveRuns()) run.stopping = false;
-    this.outbox.connected(user);
-    this.reread();
+  /** What a connection begins with, see LiveState. */
+  hello() {
+    return this.live.hello();
   }
 
+  /** Connected: what was missed follows, or it is read over HTTP; says which. */
+  connected(welcome) {
+    const isResumed = this.live.welcome(welcome);
+    this.outbox.connected(welcome.user);
+    const { reading } = this.thread;
+    // A conversation that was opened meanwhile was never read.
+    if (!isResumed || (reading !== "read" && reading !== "loading")) this.reread();
+    return isResumed;
+  }
+
+  /** Takes a frame; what it is not about is left to others. */
   handle(frame) {
-    this.#handlers[frame.type]?.(frame);
+    const outcome = this.live.take(frame);
+    for (const answer of outcome.send) this.#hooks.send(answer);
+    if (outcome.isLost) this.#hooks.onLost();
+    if (outcome.isReset) {
+      this.#hooks.onBehind();
+      this.reread();
+    }
+    if (outcome.lost !== null) this.#lost(outcome.lost);
+    if (outcome.askLater !== null) {
+      setTimeout(() => this.#ask([outcome.askLater]), frame.retry_after_ms ?? ASK_LATER_MS);
+    }
+    if (outcome.isNews) this.#handlers[frame.type]?.(frame, outcome);
     this.#hooks.onChange();
   }
 
-  /** Reads the newest page of the open conversation and the text so far of its live runs. */
-  async reread() {
-    const thread = this.thread;
-    if (thread.isNew) return;
-    if (thread.reading === "loading") {
-      thread.readAgain = true;
-      return;
-    }
-    thread.reading = "loading";
-    thread.readAgain = false;
-    this.#retries.cancel();
-    this.#hooks.onChange();
-    const messageMark = thread.mark();
-    const runMark = this.#runs.mark();
-    try {
-      const page = await readMessages(thread.conversation);
-      thread.merge(page.messages, page.before, messageMark);
-      this.#runs.settle(thread.conversation, page.runs ?? [], runMark);
-      this.#settle(thread);
-    } catch (error) {
-      thread.isNew = this.#isUnsent(thread, error);
-      this.#settle(thread, thread.isNew ? null : error, () => this.reread());
-    }
-    if (thread.readAgain) this.reread();
-    else if (this.#runs.of(thread.conversation).some((run) => run.hasGap)) {
-      setTimeout(() => this.reread(), GAP_PAUSE_MS);
-    }
-    this.#seekOn(thread);
-    this.#hooks.onChange();
+  #ask(runs) {
+    for (const frame of this.live.attachAll(runs)) this.#hooks.send(frame);
   }
 
-  /** Reads the page before the oldest message held. */
-  async readOlder() {
-    const thread = this.thread;
-    if (thread.before === null || thread.reading === "loading") return;
-    thread.reading = "loading";
-    this.#retries.cancel();
-    try {
-      const page = await readMessages(thread.conversation, thread.before);
-      thread.prepend(page.messages, page.before);
-      this.#settle(thread);
-    } catch (error) {
-      this.#settle(thread, error, () => this.readOlder());
-    }
-    if (thread.readAgain) this.reread();
-    this.#seekOn(thread);
-    this.#hooks.onChange();
-  }
-
-  /** A read of `thread` ended; what failed is done `again`, while the thread is the open one. */
-  #settle(thread, fault = null, again = null) {
-    thread.settle(fault);
-    if (thread !== this.thread) return;
-    if (fault === null) this.#retries.end();
-    else this.#retries.plan(again, fault);
-  }
-
-  /** Whether the server cannot know the conversation, since its first message is still in here. */
-  #isUnsent(thread, error) {
-    return isMissing(error) && this.outbox.of(thread.conversation).length > 0;
+  /** The server knows nothing of a run that it had begun. */
+  #lost(run) {
+    const isAskedAgain = this.outbox.replyLost(run.id);
+    if (!isAskedAgain && run.conversation === this.thread.conversation) this.reread();
   }
 
   /** Everything to show of the open conversation, in reading order. */
   items() {
     const { thread } = this;
-    const growing = this.liveRuns().map((run) => ({
-      key: `run:${run.id}`,
-      role: "assistant",
-      text: run.text,
-      reply_to: run.question,
-      memories: run.memories,
-      live: true,
-      stopping: run.stopping,
-    }));
-    const unsent = this.outbox
-      .of(thread.conversation)
-      .filter((entry) => !thread.hasClientId(entry.id))
-      .map((entry) => ({
-        key: `client:${entry.id}`,
-        role: "user",
-        text: entry.text,
-        timestamp: entry.createdMs / 1000,
-        entry: { ...entry },
-      }));
-    return [...thread.inReadingOrder(growing), ...unsent];
-  }
-
-  /** The text that a reply answers; null when it is not held. */
-  questionText(reply) {
-    const id = questionOf(reply);
-    return this.thread.messages.find((message) => message.id === id)?.text ?? null;
+    return lineOf(thread, this.liveRuns(), this.outbox.of(thread.conversation));
   }
 
   #accepted({ re, message, conversation, run, duplicate }) {
-    const entry = this.outbox.accepted(re);
+    const entry = this.outbox.accepted(re, run);
     const thread = this.#threads.get(conversation);
     if (thread !== undefined) thread.isNew = false;
+    const isHeld = thread?.has(message);
+    if (entry !== undefined && "text" in entry) this.#said(entry, message, conversation);
+    this.#begun(run);
+    // A message that was stored long ago may stand anywhere.
+    if (duplicate && thread === this.thread && !isHeld) this.reread();
+  }
+
+  /** An own message is stored; `message.created` says more about it. */
+  #said({ id, text, message: edited }, message, conversation) {
     const timestamp = Date.now() / 1000;
-    if (entry !== undefined) {
-      const { text } = entry;
-      if (thread !== undefined && !thread.has(message)) {
-        thread.add({ id: message, client_id: re, role: "user", text, timestamp });
-      }
-      this.#hooks.onTouched({ id: conversation, text, timestamp });
+    const thread = this.#threads.get(conversation);
+    if (thread !== undefined && !thread.has(message)) {
+      const { parent } = thread.find(edited) ?? {};
+      thread.add({ id: message, client_id: id, parent, role: "user", text, timestamp });
     }
-    // A repeated message's run may be over: the server knows.
-    if (duplicate) this.reread();
-    else if (run) this.#runs.begin(run, { conversation, question: message });
+    this.#hooks.onTouched({ id: conversation, text, timestamp });
   }
 
   #refused(frame) {
     // What ended a reply comes again with run.done, and what ends a connection as its close code.
     if (frame.run || !frame.re) return;
     if (frame.code === "rate_limited") this.#hooks.onLimited(frame.retry_after_ms ?? 1000);
-    if (this.outbox.rejected(frame.re, frame)) return;
-    for (const run of this.liveRuns()) run.stopping = false;
-    if (frame.code === "unknown_run") this.reread();
-    else this.#hooks.onFault(frame);
+    const entry = this.outbox.get(frame.re);
+    if (entry?.type === "stop") this.#notStopped(entry, frame);
+    else if (!this.outbox.rejected(frame.re, frame)) this.#hooks.onFault(frame);
+  }
+
+  #notStopped({ id, run }, error) {
+    this.outbox.remove(id);
+    for (const live of this.liveRuns()) if (live.id === run) live.stopping = false;
+    if (error.code === "unknown_run") this.reread();
+    else this.#hooks.onFault(error);
   }
 
   #created({ conversation, message }) {
-    const run = this.#runs.answering(questionOf(message));
-    // A reply is announced by run.done, which says more about it.
-    if (run !== undefined) return;
+    // A reply, which is stored under the id of its run, is announced by run.done.
+    if (this.live.runs.has(message.id)) return;
     const thread = this.#threads.get(conversation);
     if (thread !== undefined) thread.isNew = false;
     thread?.add(message);
     this.#hooks.onTouched({ id: conversation, text: message.text, timestamp: message.timestamp });
   }
 
-  #started({ run, conversation, message, model }) {
-    this.#runs.begin(run, { conversation, question: message, model });
+  /** A run began: what its thread holds by then comes before it. */
+  #begun(id) {
+    const run = this.live.runs.get(id);
+    const thread = this.#threads.get(run?.conversation);
+    if (thread !== undefined) run.since ??= thread.mark();
   }
 
-  #remembered({ run, items }) {
-    const held = this.#runs.begin(run);
-    if (held !== null) held.memories = items;
-  }
-
-  #grown({ run, offset, text }) {
-    const outcome = this.#runs.applyDelta(run, offset, text);
-    if (outcome === "gap" && this.liveRuns().some((live) => live.id === run)) this.reread();
-  }
-
-  #done(frame) {
-    const run = this.#runs.end(frame.run);
+  #done(frame, ended) {
+    this.outbox.replied(frame.run);
     const thread = this.#threads.get(frame.conversation);
     if (thread === undefined) return;
-    const reply = {
-      memories: run?.memories ?? [],
-      error: frame.error,
-      finishReason: frame.finish_reason,
-      stored: frame.stored,
-      ...frame.message,
-    };
+    const isAgain = thread.has(frame.message.id);
+    const known = ended === null ? {} : { memories: ended.memories ?? [] };
+    const told = { error: frame.error, finishReason: frame.finish_reason, stored: frame.stored };
+    const reply = { ...known, ...(isAgain ? {} : told), ...frame.message };
     thread.add(reply, `run:${frame.run}`);
-    if (thread === this.thread) this.#hooks.onReply(reply);
+    if (thread === this.thread && !isAgain) this.#hooks.onReply(reply);
+    this.#verify(frame, thread);
+  }
+
+  /** A text that is not what was announced came to harm on its way: the stored one is read. */
+  async #verify(frame, thread) {
+    if ((await this.live.verify(frame)) || thread !== this.thread) return;
+    this.reread();
+  }
+
+  #deleted(conversation) {
+    this.#threads.delete(conversation);
+    this.outbox.removeAll(conversation);
+    this.#hooks.onDeleted(conversation);
   }
 }

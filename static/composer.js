@@ -1,9 +1,9 @@
 /** The box to write in. */
 
-const MOST_BYTES = 12_000;
+import { bytesOf, MOST_BYTES, wordsForBytes } from "./text_limit.js";
+
 /** The count appears when this share of the limit is used. */
 const NEARLY_FULL = 0.9;
-const ENCODER = new TextEncoder();
 /** What is typed is told when the keys have rested for so long. */
 const DRAFT_AFTER_MS = 250;
 
@@ -99,18 +99,17 @@ export class Composer {
   }
 
   #canSend(text) {
-    return text !== "" && !this.#blocked && ENCODER.encode(text).length <= MOST_BYTES;
+    return text !== "" && !this.#blocked && bytesOf(text) <= MOST_BYTES;
   }
 
   #measure() {
     const text = this.#box.value.trim();
-    const bytes = ENCODER.encode(text).length;
+    const bytes = bytesOf(text);
     const over = bytes > MOST_BYTES;
     this.#send.disabled = !this.#canSend(text);
     this.#count.hidden = bytes < MOST_BYTES * NEARLY_FULL;
     this.#count.classList.toggle("over", over);
-    const numbers = `${bytes.toLocaleString("en")} of ${MOST_BYTES.toLocaleString("en")} bytes`;
-    this.#count.textContent = over ? `Too long: ${numbers}` : numbers;
+    this.#count.textContent = wordsForBytes(bytes);
     this.#box.style.height = "auto";
     this.#box.style.height = `${this.#box.scrollHeight}px`;
   }

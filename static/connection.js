@@ -12,6 +12,8 @@ const SILENCE_GRACE_MS = 10_000;
 const STEADY_AFTER_MS = 5_000;
 const NOT_AUTHENTICATED = 4501;
 const TOKEN_EXPIRED = 4401;
+/** After these the server is there, or will be in a moment: nothing speaks for a pause. */
+const COME_BACK_AT_ONCE = new Set([4400, TOKEN_EXPIRED]);
 
 /** How long to wait before attempt number `attempt` (from 0); half of it is chance. */
 export function pauseMs(attempt, chance = Math.random()) {
@@ -19,9 +21,21 @@ export function pauseMs(attempt, chance = Math.random()) {
   return Math.max(SHORTEST_PAUSE_MS, longest * (0.5 + chance / 2));
 }
 
+/** The frame in `data`; null when it cannot be read, which costs only itself. */
+function frameIn(data) {
+  try {
+    const frame = JSON.parse(data);
+    return typeof frame?.type === "string" ? frame : null;
+  } catch {
+    return null;
+  }
+}
+
 /**
  * Calls `onState({name, reason, isStranger})` with name "connecting", "online", "reconnecting" or
- * "stopped" (why in words, and whether the server does not know the session), `onWelcome(frame)` once per connection before its other frames, and `onFrame(frame)`.
+ * "stopped" (why in words, and whether the server does not know the session), `hello()` for what
+ * `hello` is to say besides, `onWelcome(frame)` once per connection before its other frames, and
+ * `onFrame(frame)`.
  */
 export class Connection {
   #hooks;
@@ -34,11 +48,13 @@ export class Connection {
   #everOnline = false;
   #welcomedAt = 0;
   #silenceMs = WELCOME_WITHIN_MS;
+  /** Until when the server asked to be left alone. */
+  #notBeforeMs = 0;
   #pauseTimer = null;
   #silenceTimer = null;
 
-  constructor({ openSession, onState, onWelcome, onFrame }) {
-    this.#hooks = { openSession, onState, onWelcome, onFrame };
+  constructor({ openSession, hello, onState, onWelcome, onFrame }) {
+    this.#hooks = { openSession, hello, onState, onWelcome, onFrame };
     window.addEventListener("online", () => this.retryNow());
     document.addEventListener("visibilitychange", () => {
       if (document.visibilityState === "visible") this.retryNow();
@@ -63,13 +79,20 @@ export class Connection {
     return true;
   }
 
+  /** Leaves this connection for a new one: what it told has a hole that a new one fills. */
+  renew() {
+    const left = this.#socket;
+    this.#closed(null);
+    left?.close();
+  }
+
   /** Something changed outside: do not wait for the pause to end, or for the silence to be noticed. */
   retryNow() {
     if (this.isOnline) {
       // Timers stand still in a sleeping tab or machine: ask whether anybody is there.
       this.send({ type: "ping" });
       this.#watch(Math.min(ANSWER_WITHIN_MS, this.#silenceMs));
-    } else if (this.#pauseTimer !== null) {
+    } else if (this.#pauseTimer !== null && Date.now() >= this.#notBeforeMs) {
       this.#open();
     }
   }
@@ -100,7 +123,8 @@ export class Connection {
     const socket = new WebSocket(url, SUBPROTOCOL);
     this.#socket = socket;
     socket.addEventListener("open", () => {
-      socket.send(JSON.stringify({ type: "hello", v: 1, client: "web" }));
+      const hello = { type: "hello", v: 1, client: "web", ...this.#hooks.hello() };
+      socket.send(JSON.stringify(hello));
     });
     socket.addEventListener("message", (event) => {
       if (socket === this.#socket) this.#take(event.data);
@@ -112,15 +136,21 @@ export class Connection {
   }
 
   #take(data) {
-    const frame = JSON.parse(data);
-    if (frame.type === "welcome") this.#welcome(frame);
+    const frame = frameIn(data);
+    if (frame?.type === "welcome") this.#welcome(frame);
     this.#watch(this.#silenceMs);
+    if (frame === null) return;
+    // An error that answers nothing is why the connection ends.
+    if (frame.type === "error" && !frame.re && !frame.run) {
+      this.#notBeforeMs = Date.now() + (frame.retry_after_ms ?? 0);
+    }
     if (frame.type === "ping") this.send({ type: "pong" });
     else if (frame.type === "welcome") this.#hooks.onWelcome(frame);
     else this.#hooks.onFrame(frame);
   }
 
   #welcome(frame) {
+    this.#notBeforeMs = 0;
     this.#silenceMs = (frame.heartbeat_s ?? 25) * 1000 + SILENCE_GRACE_MS;
     this.#welcomedAt = Date.now();
     this.#sessionRenewed = false;
@@ -141,6 +171,7 @@ export class Connection {
   }
 
   #closed(code) {
+    const wasOnline = this.isOnline;
     this.#socket = null;
     clearTimeout(this.#silenceTimer);
     if (code === TOKEN_EXPIRED) this.#session = null;
@@ -152,14 +183,17 @@ export class Connection {
       this.#session = null;
       this.#stop(wordsForClose(code), { isStranger: false });
     } else {
-      if (this.isOnline && Date.now() - this.#welcomedAt > STEADY_AFTER_MS) this.#attempt = 0;
-      this.#pause();
+      const wasSteady = wasOnline && Date.now() - this.#welcomedAt > STEADY_AFTER_MS;
+      if (wasSteady) this.#attempt = 0;
+      const isAtOnce = wasOnline && this.#attempt === 0 && COME_BACK_AT_ONCE.has(code);
+      this.#pause({ isAtOnce });
     }
   }
 
-  #pause() {
+  #pause({ isAtOnce = false } = {}) {
     this.#enter(this.#everOnline ? "reconnecting" : "connecting");
-    this.#pauseTimer = setTimeout(() => this.#open(), pauseMs(this.#attempt));
+    const forMs = Math.max(isAtOnce ? 0 : pauseMs(this.#attempt), this.#notBeforeMs - Date.now());
+    this.#pauseTimer = setTimeout(() => this.#open(), forMs);
     this.#attempt += 1;
   }
 

@@ -44,6 +44,11 @@ export class Conversations {
     return this.#known.get(id)?.title ?? null;
   }
 
+  /** The message whose branch of conversation `id` is shown; null while nobody chose one. */
+  head(id) {
+    return this.#known.get(id)?.head ?? null;
+  }
+
   /** Reads the first page; the rest of what is known stays. */
   async load() {
     await this.#read(null);

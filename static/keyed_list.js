@@ -11,9 +11,9 @@ export class KeyedList {
     this.#makeView = makeView;
   }
 
-  /** The element of the item with `key`; null when there is none. */
-  elementOf(key) {
-    return this.#views.get(key)?.element ?? null;
+  /** The view of the item with `key`; null when there is none. */
+  viewOf(key) {
+    return this.#views.get(key) ?? null;
   }
 
   render(items) {

@@ -1,6 +1,8 @@
 /** One message, or one reply in the making, on the page. */
 
+import { BranchSwitch } from "./branch_switch.js";
 import { clock, fullTime } from "./dates.js";
+import { Editor } from "./editor.js";
 import { element } from "./element.js";
 import { wordsFor } from "./faults.js";
 import { icon } from "./icon.js";
@@ -21,6 +23,7 @@ const CUT_OFF = {
 /** What stands under a message besides its time: {text, tone, actions}; null for nothing. */
 function noteFor(item) {
   if (item.entry) return unsentNote(item.entry);
+  if (item.again) return againNote(item.again);
   if (item.live) return item.stopping ? { text: "Stopping…" } : null;
   if (item.status === "deleted") return { text: "Deleted" };
   if (item.reply === "interrupted") return unansweredNote(item);
@@ -52,17 +55,33 @@ function isFromMemory({ role, model, text }) {
 }
 
 function failedNote(item) {
-  const { error, isLast } = item;
+  const { error } = item;
   const rest = isFromMemory(item) ? FROM_MEMORY : "";
   const text = error ? `${wordsFor(error)} ${rest}` : rest || "This reply could not be finished.";
-  // Only the newest can be asked again: anywhere else the answer would stand out of place.
-  const again = isLast && (error?.retryable ?? true);
+  const again = canBeAgain(item) && (error?.retryable ?? true);
   return { text, tone: error || rest === "" ? "fault" : "memory", actions: again ? ["ask-again"] : [] };
 }
 
-function unsentNote({ state, error, sent }) {
+/** Another reply was asked for beside this one, and is not being made yet. */
+function againNote({ state, error }) {
+  if (state !== "failed") return { text: "Asking for another reply…" };
+  return { text: wordsFor(error), tone: "fault", actions: ["retry", "discard"] };
+}
+
+/** Whether another reply can be asked for in the place of this one. */
+function canBeAgain({ role, canRegenerate, live, status }) {
+  return role === "assistant" && canRegenerate && !live && status !== "deleted";
+}
+
+/** Whether something else can be said in the place of this message. */
+function canBeEdited({ role, id, entry, status }) {
+  return role === "user" && id !== undefined && !entry && status !== "deleted";
+}
+
+function unsentNote({ type, state, error, sent }) {
   if (state === "failed") {
     const actions = error.retryable || error.code === "id_conflict" ? ["retry", "edit"] : ["edit"];
+    if (type === "edit") actions.push("discard");
     return { text: `Not sent. ${wordsFor(error)}`, tone: "fault", actions };
   }
   if (state === "waiting" && error?.code === "rate_limited") {
@@ -72,7 +91,8 @@ function unsentNote({ state, error, sent }) {
   return { text: sent ? "Sending…" : "Waiting to be sent" };
 }
 
-const LABELS = { retry: "Retry", edit: "Edit", "ask-again": "Ask again" };
+const LABELS = { retry: "Retry", edit: "Edit", "ask-again": "Ask again", discard: "Discard" };
+const TOOLS = { rewrite: ["edit", "Edit this message"], again: ["again", "Ask for another reply"] };
 
 export class MessageView {
   #item = {};
@@ -83,12 +103,23 @@ export class MessageView {
   #time = element("time");
   #note = element("span", { class: "note" });
   #actions = element("span", { class: "actions" });
+  #branch;
+  #tool;
+  #editor = null;
 
-  /** `onAction(action, item)` with action "retry", "edit" or "ask-again". */
+  /**
+   * `onAction(action, item, detail)` with action "retry", "edit", "discard", "ask-again", "again",
+   * "rewrite" (detail: the new text) or "choose" (detail: {id, step}, see BranchSwitch).
+   */
   constructor(item, onAction) {
     this.#isOwn = item.role === "user";
     this.#onAction = onAction;
-    const foot = element("div", { class: "foot" }, this.#time, this.#note, this.#actions);
+    this.#branch = new BranchSwitch((id, step) => this.#act("choose", { id, step }));
+    this.#tool = this.#isOwn
+      ? toolButton("rewrite", () => this.edit(this.#item.text))
+      : toolButton("again", () => this.#act("again"));
+    const tools = element("span", { class: "tools" }, this.#branch.element, this.#tool);
+    const foot = element("div", { class: "foot" }, this.#time, this.#note, this.#actions, tools);
     const body = element("div", { class: "body" }, this.#text, this.#remembered.element, foot);
     this.element = element("article", { class: this.#isOwn ? "message own" : "message reply" });
     if (!this.#isOwn) this.element.append(element("span", { class: "mark" }, icon("logo")));
@@ -102,8 +133,41 @@ export class MessageView {
     if (item.timestamp !== before.timestamp) this.#drawTime(item);
     this.#remembered.update(item.memories ?? []);
     this.#drawNote(noteFor(item));
+    this.#branch.update(item.branches ?? [], item.id);
+    this.#tool.hidden = this.#isOwn ? !canBeEdited(item) : !canBeAgain(item);
+    this.element.classList.toggle("last", Boolean(item.isLast));
     this.element.classList.toggle("live", Boolean(item.live));
     this.element.classList.toggle("unsent", Boolean(item.entry));
+  }
+
+  /** Opens the box to say it anew, with `text` in it. */
+  edit(text) {
+    this.#closeEditor();
+    this.#editor = new Editor(text, (changed) => {
+      this.#closeEditor();
+      if (changed === null) this.#tool.focus();
+      else this.#act("rewrite", changed);
+    });
+    this.#text.hidden = true;
+    this.#text.after(this.#editor.element);
+    this.element.classList.add("editing");
+    this.#editor.focus();
+  }
+
+  /** The keyboard goes on where it chose the version that is shown now. */
+  focusBranch(step) {
+    this.#branch.focus(step);
+  }
+
+  #closeEditor() {
+    this.#editor?.element.remove();
+    this.#editor = null;
+    this.#text.hidden = false;
+    this.element.classList.remove("editing");
+  }
+
+  #act(action, detail = null) {
+    this.#onAction(action, this.#item, detail);
   }
 
   #drawText({ text, live }) {
@@ -140,9 +204,17 @@ export class MessageView {
 
   #button(action) {
     const button = element("button", { type: "button" }, LABELS[action]);
-    button.addEventListener("click", () => this.#onAction(action, this.#item));
+    button.addEventListener("click", () => this.#act(action));
     return button;
   }
+}
+
+function toolButton(action, onClick) {
+  const [drawing, label] = TOOLS[action];
+  const words = { type: "button", class: "tool", "aria-label": label, title: label };
+  const button = element("button", words, icon(drawing));
+  button.addEventListener("click", onClick);
+  return button;
 }
 
 /** The line between two days. */

@@ -28,6 +28,7 @@ export function dropCodePoints(text, count) {
 export class Run {
   #length = 0;
   #ahead = [];
+  #isStarted = false;
 
   /** `serial` orders runs by when this client heard of them. */
   constructor(id, serial) {
@@ -37,8 +38,16 @@ export class Run {
     this.question = null;
     this.model = null;
     this.text = "";
-    this.memories = [];
+    /** null until they were told; none may be. */
+    this.memories = null;
     this.stopping = false;
+    /** Whether what is missing of it was asked for, and the answer is under way. */
+    this.isAsked = false;
+  }
+
+  /** The code points held without a gap. */
+  get length() {
+    return this.#length;
   }
 
   /** Whether text is missing between what is held and what has come in since. */
@@ -46,9 +55,19 @@ export class Run {
     return this.#ahead.length > 0;
   }
 
+  /** Its beginning was told; once more means that it is made anew, and what was held is void. */
+  start() {
+    if (this.#isStarted) this.#clear();
+    this.#isStarted = true;
+  }
+
+  remember(memories) {
+    this.memories = memories;
+  }
+
   /**
-   * Takes one delta: "applied", "duplicate" (held already), or "gap" (text before it is
-   * missing; it waits for `catchUp`).
+   * Takes one delta: "applied", "duplicate" (held already), or "gap" (text before it is missing;
+   * it waits for that).
    */
   applyDelta(offset, text) {
     if (offset > this.#length) {
@@ -58,6 +77,7 @@ export class Run {
     const fresh = dropCodePoints(text, this.#length - offset);
     if (fresh === "") return "duplicate";
     this.#append(fresh);
+    this.#drain();
     return "applied";
   }
 
@@ -68,9 +88,21 @@ export class Run {
       this.#length = 0;
       this.#append(text);
     }
+    this.#drain();
+  }
+
+  /** What waited behind a gap follows, as far as the gap is closed. */
+  #drain() {
+    if (this.#ahead.length === 0) return;
     const waiting = this.#ahead.sort((one, other) => one.offset - other.offset);
     this.#ahead = [];
     for (const delta of waiting) this.applyDelta(delta.offset, delta.text);
+  }
+
+  #clear() {
+    this.text = "";
+    this.#length = 0;
+    this.#ahead = [];
   }
 
   #append(text) {

@@ -14,10 +14,14 @@ export class Runs {
     return [...this.#live.values()].filter((run) => run.conversation === conversation);
   }
 
-  /** The run that answers message `question`, if there is one. */
-  answering(question) {
-    if (question === null) return undefined;
-    return [...this.#live.values()].find((run) => run.question === question);
+  /** Run `id`, while it is being made. */
+  get(id) {
+    return this.#live.get(id);
+  }
+
+  /** All runs, in that order. */
+  all() {
+    return [...this.#live.values()];
   }
 
   /** A point in time to give to `settle`. */
@@ -40,11 +44,6 @@ export class Runs {
     return run;
   }
 
-  /** Takes a delta; "applied", "duplicate", "gap" or "over". */
-  applyDelta(id, offset, text) {
-    return this.begin(id)?.applyDelta(offset, text) ?? "over";
-  }
-
   /** Run `id` is over; returns what was held of it, if anything. */
   end(id) {
     const run = this.#live.get(id);
@@ -54,24 +53,29 @@ export class Runs {
     return run;
   }
 
+  /** Whether run `id` is being made, as far as is known. */
+  has(id) {
+    return this.#live.has(id);
+  }
+
+  /** It is not known what became of run `id`; it may be heard of again. */
+  drop(id) {
+    this.#live.delete(id);
+  }
+
   /**
    * A conversation was read: `listed` are its live runs then. Those heard of before `mark` (taken
-   * when the read began) that are not listed ended unseen.
+   * when the read began) that are not listed ended unseen. Returns the runs that were not known.
    */
   settle(conversation, listed, mark) {
     const ids = new Set(listed.map((entry) => entry.run));
     for (const run of this.of(conversation)) {
-      if (!ids.has(run.id) && run.serial <= mark) this.#live.delete(run.id);
+      if (!ids.has(run.id) && run.serial <= mark) this.drop(run.id);
     }
+    const fresh = listed.filter((entry) => !this.#live.has(entry.run));
     for (const entry of listed) {
       this.begin(entry.run, { conversation, question: entry.message })?.catchUp(entry.text);
     }
-  }
-
-  /** The connection was lost: of other conversations it is not known what became of them. */
-  keepOnly(conversation) {
-    for (const run of [...this.#live.values()]) {
-      if (run.conversation !== conversation) this.#live.delete(run.id);
-    }
+    return fresh.flatMap((entry) => this.#live.get(entry.run) ?? []);
   }
 }

@@ -10,6 +10,8 @@ export class Thread {
     this.isNew = false;
     /** The last read of it: null before the first, then "loading", "read" or an error. */
     this.reading = null;
+    /** Whether it was read at all: then what is held is the branch that is shown. */
+    this.isRead = false;
     /** Why it could not be read, until it is; it is said also while it is read once more. */
     this.fault = null;
     /** Something happened during a read that the read may have missed. */
@@ -33,15 +35,21 @@ export class Thread {
   settle(fault = null) {
     this.fault = fault;
     this.reading = fault ?? "read";
+    this.isRead ||= fault === null;
   }
 
   /** The key of the element that shows message `id`; null when it is not held. */
   keyOf(id) {
-    return this.#messages.find((message) => message.id === id)?.key ?? null;
+    return this.find(id)?.key ?? null;
+  }
+
+  /** What is held of message `id`, if it is. */
+  find(id) {
+    return this.#messages.find((message) => message.id === id);
   }
 
   has(id) {
-    return this.#messages.some((message) => message.id === id);
+    return this.find(id) !== undefined;
   }
 
   hasClientId(clientId) {
@@ -53,7 +61,11 @@ export class Thread {
     return this.#arrived;
   }
 
-  /** A message came in live: appended, or what is held of it replaced. `key` names its element. */
+  /**
+   * A message came in live: appended, or what is held of it replaced. `key` names its element.
+   * One that stands beside a message held takes its place, and what followed goes: another branch
+   * is shown from now on.
+   */
   add(message, key = null) {
     const index = this.#messages.findIndex((held) => held.id === message.id);
     if (index >= 0) {
@@ -61,7 +73,14 @@ export class Thread {
       return;
     }
     this.#arrived += 1;
-    this.#messages.push({ ...message, key: key ?? keyOf(message), arrived: this.#arrived });
+    const added = { ...message, key: key ?? keyOf(message), arrived: this.#arrived };
+    const beside = this.#messages.findIndex((held) => isSibling(held, message));
+    if (beside >= 0) {
+      const { id, branches = [id] } = this.#messages[beside];
+      added.branches ??= [...branches, message.id];
+      this.#messages.length = beside;
+    }
+    this.#messages.push(added);
   }
 
   /**
@@ -86,25 +105,6 @@ export class Thread {
     this.#messages = [...fresh.map((message) => joined(new Map(), message)), ...this.#messages];
     this.before = before;
   }
-
-  /** The messages and `growing` replies, each reply behind the message that it answers. */
-  inReadingOrder(growing = []) {
-    const answers = new Map();
-    const ids = new Set(this.#messages.map((message) => message.id));
-    const line = [];
-    for (const message of [...this.#messages, ...growing]) {
-      const question = questionOf(message);
-      if (ids.has(question)) {
-        answers.set(question, [...(answers.get(question) ?? []), message]);
-      } else {
-        line.push(message);
-      }
-    }
-    return line.flatMap((message) => {
-      const answer = answers.get(message.id);
-      return answer === undefined ? [message] : [{ ...message, reply: undefined }, ...answer];
-    });
-  }
 }
 
 /** Whether a read failed because there is no such conversation, as far as this user may know. */
@@ -117,13 +117,23 @@ export function questionOf(message) {
   return message.role === "assistant" ? (message.reply_to ?? message.parent ?? null) : null;
 }
 
+/** Whether two messages are alternatives: said in the same place, to the same. */
+function isSibling(held, message) {
+  if (held.role !== message.role || held.parent === undefined) return false;
+  // A reply that is not stored is nobody's sibling: what comes next is said in its place.
+  if (held.stored === false || held.parent !== message.parent) return false;
+  return questionOf(held) === questionOf(message);
+}
+
 /** An own message keeps its element when the outbox hands it over, so the client's id names it. */
 function keyOf(message) {
   return message.client_id ? `client:${message.client_id}` : message.id;
 }
 
 function joined(held, message) {
-  return { arrived: 0, key: keyOf(message), ...renewed(held.get(message.id), message) };
+  const known = renewed(held.get(message.id), message);
+  // What stands beside it may have changed unseen: the page knows.
+  return { arrived: 0, key: keyOf(message), ...known, branches: message.branches };
 }
 
 /** What is held of a message, and what is known of it now: it may be stored by now, or answered. */

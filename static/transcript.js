@@ -58,8 +58,8 @@ export class Transcript {
 
   /** Brings the message with `key` into view, and marks it for a moment. */
   reveal(key) {
-    const shown = this.#list.elementOf(key);
-    if (shown === null) return;
+    const shown = this.#list.viewOf(key)?.element;
+    if (shown === undefined) return;
     this.#follows = false;
     shown.scrollIntoView({ block: "center" });
     // Whoever reads with a keyboard or a screen reader goes on from there.
@@ -67,6 +67,18 @@ export class Transcript {
     shown.focus({ preventScroll: true });
     shown.classList.add("sought");
     setTimeout(() => shown.classList.remove("sought"), MARKED_FOR_MS);
+    this.#follow();
+  }
+
+  /** Opens the box to say the message with `key` anew, with `text` in it. */
+  edit(key, text) {
+    this.#list.viewOf(key)?.edit(text);
+  }
+
+  /** Another version of a message is shown since its reader went one `step`: they stay with it. */
+  stayWith(key, step) {
+    this.#follows = false;
+    this.#list.viewOf(key)?.focusBranch(step);
     this.#follow();
   }
 

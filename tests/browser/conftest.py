@@ -38,13 +38,9 @@ def find_chromium() -> str | None:
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
-@pytest.fixture(scope="package")
-def chromium() -> Iterator[Browser]:
-    """One browser for all tests of this folder.
-
-    Not for the session: Playwright's loop counts as running in this thread until it is
-    stopped, and the tests after these need a loop of their own.
-    """
+@contextlib.contextmanager
+def launched() -> Iterator[Browser]:
+    """A running browser; the test is skipped where there is none."""
     found = find_chromium()
     if found is None:
         pytest.skip(f"Chromium is not installed (none of {', '.join(NAMES)} is on PATH)")
@@ -52,6 +48,17 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="package")
+def chromium() -> Iterator[Browser]:
+    """One browser for all tests of this folder.
+
+    Not for the session: Playwright's loop counts as running in this thread until it is
+    stopped, and the tests after these need a loop of their own.
+    """
+    with launched() as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -22,7 +22,8 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from tests.browser.fake_store import FakeRun, FakeUser, Json, Refusal, Reply, Script, page_of
+from tests.browser.fake_store import FakeUser, Json, Reply, Script, page_of
+from tests.browser.fake_turns import FakeTurns, refusal
 
 STATIC = Path(__file__).parents[2] / "static"
 COOKIE = "fake_session"
@@ -39,14 +40,16 @@ class FakeServer:
     def __init__(self) -> None:
         self.script = Script()
         self.frames: list[Json] = []
+        self.hellos: list[Json] = []
         self.reads: list[str] = []
         """What was read: ``list``, or the id of a conversation."""
         self.users: dict[str, FakeUser] = {}
         self._connections: dict[WebSocket, FakeUser] = {}
         self._numbers = itertools.count(1)
-        self._group: TaskGroup | None = None
+        self._turns = FakeTurns(self)
+        self.group: TaskGroup | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._released = anyio.Event()
+        self.released = anyio.Event()
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/"
         config = uvicorn.Config(
@@ -76,25 +79,32 @@ class FakeServer:
 
     def drop(self, code: int = 1012) -> None:
         """Closes all connections."""
-        self._from_outside(self._drop(code))
+        self._from_outside(self.drop_all(code))
 
     def say(self, frame: Json) -> None:
-        """Sends *frame* on all connections."""
+        """Sends *frame* on all connections; a lasting event gets its place, unless it has one."""
         self._from_outside(self._say(frame))
 
-    def sent(self) -> list[Json]:
-        """The ``send`` frames received so far."""
-        return [frame for frame in self.frames if frame["type"] == "send"]
+    def miss(self, frame: Json) -> None:
+        """A lasting event happens and is never sent: whoever is connected has a gap."""
+        self._from_outside(self._miss(frame))
+
+    def sent(self, kind: str = "send") -> list[Json]:
+        """The frames of *kind* received so far."""
+        return [frame for frame in self.frames if frame["type"] == kind]
 
     def _from_outside(self, job: Coroutine[object, object, None]) -> None:
         assert self._loop is not None
         asyncio.run_coroutine_threadsafe(job, self._loop).result(STARTS_WITHIN_S)
 
     async def _release(self) -> None:
-        self._released.set()
-        self._released = anyio.Event()
+        self.let_go()
 
-    async def _drop(self, code: int) -> None:
+    def let_go(self) -> None:
+        self.released.set()
+        self.released = anyio.Event()
+
+    async def drop_all(self, code: int) -> None:
         for connection in list(self._connections):
             self._connections.pop(connection, None)
             with contextlib.suppress(RuntimeError, WebSocketDisconnect):
@@ -102,13 +112,26 @@ class FakeServer:
 
     async def _say(self, frame: Json) -> None:
         for user in list(self.users.values()):
-            await self._tell(user, frame)
+            await self.tell(user, frame)
+
+    async def _miss(self, frame: Json) -> None:
+        for user in list(self.users.values()):
+            user.place(frame)
+
+    async def tell(self, user: FakeUser, frame: Json) -> None:
+        """Sends *frame* to all of *user*'s connections."""
+        placed = user.place(frame)
+        for connection, owner in list(self._connections.items()):
+            if owner is user:
+                with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+                    await connection.send_text(json.dumps(placed))
 
     def _app(self) -> Starlette:
         routes = [
             Route("/", self._index),
             Route("/api/session", self._session, methods=["POST"]),
             Route("/api/conversations", self._conversations),
+            Route("/api/conversations/{id}", self._choose, methods=["PATCH"]),
             Route("/api/conversations/{id}/messages", self._messages),
             WebSocketRoute("/ws", self._socket_of),
             Mount("/", StaticFiles(directory=STATIC)),
@@ -118,9 +141,9 @@ class FakeServer:
     @contextlib.asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncGenerator[None]:
         self._loop = asyncio.get_running_loop()
-        async with anyio.create_task_group() as self._group:
+        async with anyio.create_task_group() as self.group:
             yield
-            self._group.cancel_scope.cancel()
+            self.group.cancel_scope.cancel()
 
     async def _index(self, _request: Request) -> Response:
         return FileResponse(STATIC / "index.html", headers={"Content-Security-Policy": POLICY})
@@ -140,7 +163,7 @@ class FakeServer:
 
     async def _conversations(self, request: Request) -> Response:
         if self.script.hold_list:
-            await self._released.wait()
+            await self.released.wait()
         self.reads.append("list")
         if self.script.unreadable:
             return _unreadable()
@@ -158,7 +181,7 @@ class FakeServer:
             error = {"code": "unknown_conversation", "message": "no such", "retryable": False}
             return JSONResponse({"error": error}, status_code=404)
         query = request.query_params
-        held = user.conversations[id_].messages
+        held = user.conversations[id_].line()
         page, before = page_of(held, query.get("before"), int(query["limit"]))
         runs = [
             {"run": run.id, "message": run.question, "text": run.text}
@@ -167,6 +190,17 @@ class FakeServer:
         ]
         return JSONResponse({"messages": page, "before": before, "runs": runs})
 
+    async def _choose(self, request: Request) -> Response:
+        user = self.users[request.cookies[COOKIE]]
+        if self.script.refuse_heads:
+            error = refusal(self.script.refuse_heads.popleft())
+            return JSONResponse({"error": error}, status_code=409)
+        conversation = user.conversations[request.path_params["id"]]
+        conversation.head = str((await request.json())["head"])
+        updated: Json = {"type": "conversation.updated", "conversation": conversation.view()}
+        await self.tell(user, updated)
+        return JSONResponse(conversation.view())
+
     async def _socket_of(self, websocket: WebSocket) -> None:
         if self.script.refuse_connections:
             await websocket.close()
@@ -174,114 +208,40 @@ class FakeServer:
         await websocket.accept(subprotocol="tandem.v1")
         user = self.users.get(websocket.cookies.get(COOKIE, ""))
         try:
-            await websocket.receive_text()
+            hello: Json = json.loads(await websocket.receive_text())
+            self.hellos.append(hello)
             if user is None or self.script.close_on_hello:
                 code = self.script.close_on_hello.popleft() if user else 4501
                 await websocket.close(code)
                 return
-            self._connections[websocket] = user
-            await self._welcome(websocket, user)
+            await self._welcome(websocket, user, hello)
             while True:
                 frame: Json = json.loads(await websocket.receive_text())
                 self.frames.append(frame)
-                await self._handle(websocket, user, frame)
+                await self._turns.handle(websocket, user, frame)
         except (WebSocketDisconnect, RuntimeError):
             self._connections.pop(websocket, None)
 
-    async def _welcome(self, websocket: WebSocket, user: FakeUser) -> None:
+    async def _welcome(self, websocket: WebSocket, user: FakeUser, hello: Json) -> None:
+        missed = user.missed(hello.get("resume"))
+        told = len(user.events) - len(missed or ())
         frame: Json = {"type": "welcome", "v": 1, "user": user.name, "connection": "c1"}
-        frame |= {"resumed": False, "epoch": "e1", "seq": 0, "max_frame_bytes": 65_536}
+        frame |= {"resumed": missed is not None, "epoch": f"e{user.epoch}"}
+        frame |= {"seq": len(user.events), "max_frame_bytes": 65_536}
         frame |= {"heartbeat_s": self.script.heartbeat_s, "limits": self.script.limits}
         await websocket.send_text(json.dumps(frame))
-
-    async def _handle(self, websocket: WebSocket, user: FakeUser, frame: Json) -> None:
-        if frame["type"] == "send" and not self.script.ignore_sends:
-            await self._take(websocket, user, frame)
-        elif frame["type"] == "stop" and (run := user.runs.get(str(frame["run"]))):
-            run.stopped = True
-            await self._release()
-
-    async def _take(self, websocket: WebSocket, user: FakeUser, frame: Json) -> None:
-        client_id, text = str(frame["id"]), str(frame["text"])
-        if self.script.refusals:
-            refused = _refusal(client_id, self.script.refusals.popleft())
-            await websocket.send_text(json.dumps(refused))
-            return
-        conversation = user.conversation(str(frame["conversation"]), text[:40])
-        known = any(held.get("client_id") == client_id for held in conversation.messages)
-        id_, run_id = f"m-{client_id}", f"run-{client_id}"
-        accepted: Json = {"type": "accepted", "re": client_id, "message": id_, "run": run_id}
-        accepted |= {"conversation": conversation.id, "duplicate": known}
-        await websocket.send_text(json.dumps(accepted))
-        if known:
-            return
-        parent = conversation.messages[-1]["id"] if conversation.messages else None
-        message: Json = {"id": id_, "client_id": client_id, "parent": parent, "role": "user"}
-        message |= {"text": text, "timestamp": time.time(), "status": "completed"}
-        conversation.add(message)
-        created: Json = {"type": "message.created", "conversation": conversation.id}
-        await self._tell(user, created | {"message": message})
-        updated: Json = {"type": "conversation.updated", "conversation": conversation.view()}
-        await self._tell(user, updated)
-        reply = self.script.next_reply()
-        run = FakeRun(id=run_id, conversation=conversation.id, question=id_, reply=reply)
-        user.runs[run.id] = run
-        assert self._group is not None
-        self._group.start_soon(self._reply, user, run)
-
-    async def _reply(self, user: FakeUser, run: FakeRun) -> None:
-        reply = run.reply
-        started: Json = {"type": "run.started", "run": run.id, "conversation": run.conversation}
-        await self._tell(user, started | {"message": run.question, "model": reply.model})
-        if reply.memories:
-            memories: Json = {"type": "run.memories", "run": run.id, "items": reply.memories}
-            await self._tell(user, memories)
-        for number, piece in enumerate((*reply.pieces, ""), start=0):
-            if number == reply.drop_after:
-                await self._drop(1012)
-            if number == reply.hold_after:
-                await self._released.wait()
-            if run.stopped or not piece:
-                break
-            delta: Json = {"type": "run.delta", "run": run.id, "offset": len(run.text)}
-            run.text += piece
-            await self._tell(user, delta | {"text": piece})
-        await self._finish(user, run)
-
-    async def _finish(self, user: FakeUser, run: FakeRun) -> None:
-        conversation = user.conversations[run.conversation]
-        status = "stopped" if run.stopped else run.reply.status
-        parent = conversation.messages[-1]["id"]
-        message: Json = {"id": f"r-{run.id}", "parent": parent, "role": "assistant"}
-        message |= {"text": run.text, "timestamp": time.time(), "status": status}
-        message |= {"model": run.reply.model, "reply_to": run.question}
-        conversation.add(message)
-        del user.runs[run.id]
-        done: Json = {"type": "run.done", "run": run.id, "status": status, "message": message}
-        done |= {"conversation": run.conversation, "model": run.reply.model}
-        done |= {"chars": len(run.text), "finish_reason": run.reply.finish_reason}
-        done |= {"stored": False, "kept": True} if run.reply.kept else {}
-        await self._tell(user, done | ({"error": run.reply.error} if run.reply.error else {}))
-        await self._tell(user, {"type": "limits"} | self.script.limits)
-
-    async def _tell(self, user: FakeUser, frame: Json) -> None:
-        for connection, owner in list(self._connections.items()):
-            if owner is user:
-                with contextlib.suppress(RuntimeError, WebSocketDisconnect):
-                    await connection.send_text(json.dumps(frame))
+        while told < len(user.events):
+            await websocket.send_text(json.dumps(user.events[told]))
+            told += 1
+        self._connections[websocket] = user
+        for point in hello.get("runs") or ():  # type: ignore[attr-defined]  # as the page has it
+            attach: Json = {"id": f"attach-{point['run']}", **point}
+            await self._turns.attach(websocket, user, attach)
 
 
 def _unreadable() -> Response:
     error = {"code": "not_ready", "message": "away", "retryable": True, "retry_after_ms": 1000}
     return JSONResponse({"error": error}, status_code=503)
-
-
-def _refusal(client_id: str, refusal: Refusal) -> Json:
-    frame: Json = {"type": "error", "re": client_id, "code": refusal.code}
-    frame |= {"message": refusal.message, "retryable": refusal.retryable}
-    if refusal.retry_after_ms is not None:
-        frame["retry_after_ms"] = refusal.retry_after_ms
-    return frame
 
 
 def scripted(*pieces: str) -> Reply:

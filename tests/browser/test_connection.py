@@ -51,18 +51,6 @@ def test_a_reply_that_ended_meanwhile_is_read(page: Page, server: FakeServer) ->
     expect(page.locator("#connection")).to_have_text("Connected")
 
 
-def test_a_gap_between_deltas_is_read_over_http(page: Page, server: FakeServer) -> None:
-    server.script.replies.append(Reply(pieces=("abc", "def"), hold_after=1))
-    write(page, "Letters")
-    expect(replies(page)).to_have_text("abc")
-    run = next(iter(next(iter(server.users.values())).runs.values()))
-    run.text = "abc123"
-    server.say({"type": "run.delta", "run": run.id, "offset": 7, "text": "5"})
-    server.say({"type": "run.delta", "run": run.id, "offset": 0, "text": "abc"})
-    run.text = "abc1234"
-    expect(replies(page)).to_have_text("abc12345")
-
-
 def test_an_unanswered_message_is_sent_again_under_its_id(page: Page, server: FakeServer) -> None:
     server.script.ignore_sends = True
     write(page, "Can you hear me?")

@@ -72,10 +72,11 @@ SETTLED = """async () => {
     runs.end("over");
     const mark = runs.mark();
     runs.begin("begun since", { conversation: "c" });
-    runs.settle("c", [
+    const fresh = runs.settle("c", [
         { run: "over", message: "m", text: "x" }, { run: "new", message: "n", text: "abc" },
     ], mark);
-    return [runs.of("c").map((run) => run.id), runs.of("c")[1].text, runs.of("d").length];
+    const ids = (some) => some.map((run) => run.id);
+    return [ids(runs.of("c")), ids(fresh), runs.get("new").text, runs.of("d").length];
 }"""
 
 PAUSES = """async () => {
@@ -136,7 +137,9 @@ LINK = 'rel="noopener noreferrer" target="_blank"'
         pytest.param(MERGED, ["1 2 3 4 5", "1"], id="a page read again replaces its stretch"),
         pytest.param(NOT_CONTIGUOUS, ["8 9", "8"], id="a page that does not join replaces all"),
         pytest.param(
-            SETTLED, [["begun since", "new"], "abc", 1], id="a read settles which runs are live"
+            SETTLED,
+            [["begun since", "new"], ["new"], "abc", 1],
+            id="a read settles which runs are live",
         ),
         pytest.param(PAUSES, [300, 300, 1200, 2400, 10_000], id="pauses grow to ten seconds"),
         pytest.param(
