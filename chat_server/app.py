@@ -17,6 +17,7 @@ from starlette.routing import Mount, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
 from chat_server.admin import admin_routes
+from chat_server.conversation_routes import conversation_routes
 from chat_server.erasing import erasing_routes
 from chat_server.errors import ChatError, told_of_reading, unforeseen
 from chat_server.http_routes import error_response, http_routes, limit_key
@@ -50,6 +51,7 @@ def create_app(settings: Settings, open_services: OpenServices) -> Starlette:
             WebSocketRoute("/ws", chat_endpoint),
             *transfer_routes(limiter, settings.limits.http),
             *erasing_routes(limiter, settings.limits.http),
+            *conversation_routes(limiter, settings.limits.http),
             *memory_routes(limiter, settings.limits.http),
             *http_routes(limiter, settings.limits.http),
             *admin_routes(),

@@ -64,7 +64,7 @@ async def erase_me(request: Request) -> Response:
     body = await read_body(request, EraseMe)
     _check_confirmed(body.confirm, user)
     state = state_of(request)
-    response = _receipt(state, await state["erasures"].forget_user(user))
+    response = receipt_response(state, await state["erasures"].forget_user(user))
     response.headers["Set-Cookie"] = drop_cookie()
     return response
 
@@ -81,7 +81,7 @@ async def delete_message(request: Request) -> Response:
     known = await state["memory"].conversations.find(user, found[0].conversation)
     if known is not None:
         state["fanout"].publish(user, ConversationUpdated(conversation=wire_conversation(known)))
-    return _receipt(state, erasure)
+    return receipt_response(state, erasure)
 
 
 async def receipt(request: Request) -> Response:
@@ -90,7 +90,7 @@ async def receipt(request: Request) -> Response:
     found = await state["erasures"].find(request.path_params["erasure"])
     if found is None:
         raise ChatError("not_found", "no such erasure")
-    return _receipt(state, found, status=200)
+    return receipt_response(state, found, status=200)
 
 
 async def erase_user(request: Request) -> Response:
@@ -99,7 +99,7 @@ async def erase_user(request: Request) -> Response:
     state["admin"].check(request.headers)
     body = await read_body(request, EraseUser)
     _check_confirmed(body.confirm, UserId(body.user))
-    return _receipt(state, await state["erasures"].forget_user(UserId(body.user)))
+    return receipt_response(state, await state["erasures"].forget_user(UserId(body.user)))
 
 
 async def erasures(request: Request) -> Response:
@@ -119,7 +119,8 @@ def _check_confirmed(confirm: str, user: UserId) -> None:
         )
 
 
-def _receipt(state: State, erasure: Erasure, *, status: int = ACCEPTED) -> Response:
+def receipt_response(state: State, erasure: Erasure, *, status: int = ACCEPTED) -> Response:
+    """The receipt of *erasure*, as it is now."""
     return json_response(_facts(state["erasures"], erasure), status)
 
 

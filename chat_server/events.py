@@ -95,7 +95,8 @@ class WireMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     ``stored`` is false for a reply that waits in the journal to be stored. ``reply`` is said of a
     question in the history whose reply is neither stored nor being made. What is ``forgotten`` is
-    not recalled.
+    not recalled. ``branches``, in the history: what stands in its place, itself included, oldest
+    first; nothing where it stands alone.
     """
 
     id: MessageId
@@ -111,6 +112,7 @@ class WireMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     stored: bool = True
     reply: Literal["interrupted"] | None = None
     forgotten: bool = False
+    branches: tuple[MessageId, ...] = ()
 
 
 class ErrorFacts(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from chat_server.conversation_routes import ConversationBody, PatchConversation
 from chat_server.erasing import EraseMe, EraseUser, Receipt, ReceiptsBody
 from chat_server.errors import ErrorCode
 from chat_server.events import ErrorFacts
@@ -138,8 +139,28 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "/api/conversations/{conversation}/messages",
         "A page of a conversation, oldest first, and the replies that are being made in it.",
         (MessagesBody,),
-        parameters=(_limit(50, 200), Parameter("before", str, "the id to ask for older ones")),
-        errors=("bad_request", "unknown_conversation", *_READ),
+        parameters=(
+            _limit(50, 200),
+            Parameter("before", str, "the id to ask for older ones"),
+            Parameter("head", str, "read the branch that goes on below this message instead"),
+        ),
+        errors=("bad_request", "unknown_conversation", "unknown_message", *_READ),
+    ),
+    Operation(
+        "PATCH",
+        "/api/conversations/{conversation}",
+        "Rename a conversation, or choose what is shown of it: the newest leaf below `head`.",
+        (ConversationBody,),
+        body=PatchConversation,
+        errors=("bad_request", "unknown_conversation", "unknown_message", *_READ),
+    ),
+    Operation(
+        "DELETE",
+        "/api/conversations/{conversation}",
+        "Erase a conversation with all that was said in it; a receipt.",
+        (Receipt,),
+        status=202,
+        errors=("unknown_conversation", "store_busy", *_READ),
     ),
     Operation(
         "GET",

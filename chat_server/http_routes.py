@@ -171,13 +171,14 @@ async def conversations(request: Request) -> Response:
 async def messages(request: Request) -> Response:
     """A page of a conversation, oldest first, and the replies that are being made in it."""
     user = identify(request).user
-    before = request.query_params.get("before")
+    before, head = (request.query_params.get(name) for name in ("before", "head"))
     body = await read_page(
         state_of(request),
         user,
         ConversationId(request.path_params["conversation"]),
         limit=whole_number(request, "limit", 50, 200),
         before=MessageId(before) if before else None,
+        head=MessageId(head) if head else None,
     )
     return json_response(body)
 

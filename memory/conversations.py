@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 import anyio
@@ -13,6 +13,7 @@ import structlog
 from memory.errors import StoreError, UserBeingErased
 from memory.long_term import ConversationPage, LongTermMemory
 from memory.messages import Conversation, ConversationId, Message, MessageId, UserId
+from memory.records import conversation_record_id
 
 log = structlog.get_logger(__name__)
 
@@ -162,10 +163,14 @@ class ConversationDirectory:
             for key in [key for key in kept if key[0] == user]:
                 del kept[key]
 
-    def forget_conversation(self, user: UserId, conversation: ConversationId) -> None:
-        """Drop what is at hand of one conversation, or waits to be written."""
-        self._known.pop((user, conversation), None)
-        self._unsaved.pop((user, conversation), None)
+    def forget_records(self, user: UserId, records: Collection[str]) -> None:
+        """Drop what is at hand of *user*'s conversations, or waits to be written, whose records'
+        ids are among *records*.
+        """
+        for kept in (self._known, self._unsaved):
+            own = [key for key in kept if key[0] == user]
+            for key in [key for key in own if conversation_record_id(*key) in records]:
+                del kept[key]
 
     async def find(self, user: UserId, conversation: ConversationId) -> Conversation | None:
         """*user*'s conversation with that id, as it is now.

@@ -20,6 +20,7 @@ slash is the user and everything after the last one the number: no two owners sh
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, TypeVar
@@ -44,6 +45,7 @@ from memory.messages import (
 
 RECORD_VERSION: Final = 1
 PAGE_DEPTHS: Final = 16
+_CONVERSATION_RECORD_ID: Final = re.compile(r"c[0-9a-f]{64}")
 """So many depths of a conversation share a page: the default window and a few more."""
 
 UNEMBEDDED: Final = "unembedded"
@@ -112,6 +114,11 @@ def listed_month(month: int) -> int:
 def conversation_record_id(user: UserId, conversation: ConversationId) -> str:
     """The id of a conversation's record: 65 characters for ids of any length, injective."""
     return "c" + sha256_of_parts(user, conversation).hex()
+
+
+def is_conversation_record_id(record_id: str) -> bool:
+    """Whether *record_id* has the shape of a conversation's: no message's id has."""
+    return _CONVERSATION_RECORD_ID.fullmatch(record_id) is not None
 
 
 def placeholder(dimension: int) -> Vector:

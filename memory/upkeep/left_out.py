@@ -50,6 +50,13 @@ _BLANK_LOGGED: Final = """
 """A row of the log becomes the deletion of nothing. It must not go: the next row's number is one
 more than the last one's, and what has a number that was given before Chroma takes for done."""
 
+_MARK_RECORD: Final = """
+    INSERT OR IGNORE INTO gone SELECT id FROM embeddings WHERE embedding_id = ?
+"""
+_BLANK_RECORD: Final = """
+    UPDATE embeddings_queue
+    SET operation = 3, id = 'erased', vector = NULL, encoding = NULL, metadata = '{}' WHERE id = ?
+"""
 _FORGET_MARKED: Final = """
     UPDATE embeddings_queue
     SET operation = 3, id = 'erased', vector = NULL, encoding = NULL, metadata = '{}'
@@ -93,7 +100,7 @@ def leave_out_erased(
     """Take out of *database*, a copy made at *since*, what *ledgers* say was erased since.
 
     Users vanish with all they own; a single message becomes its tombstone, so that what follows
-    it keeps its parent.
+    it keeps its parent; so do those of a deleted conversation, which is in no list any more.
 
     Raises:
         UpkeepRefused: the database cannot be read or written; it is not to be served then.
@@ -101,6 +108,7 @@ def leave_out_erased(
     report("leaving out what was erased", 0.0)
     clean = database.with_name(f"{database.name}.clean")
     messages = _erased_messages(database, ledgers)
+    unlisted = _erased_conversations(database, ledgers)
     try:
         with closing(sqlite3.connect(database, isolation_level=None)) as copy:
             # The copy becomes a store only once all of this is done.
@@ -111,7 +119,7 @@ def leave_out_erased(
                 if user is not None
                 and any(ledger.erased_user(UserId(user), since) for ledger in ledgers)
             ]
-            _forget(copy, users)
+            _forget(copy, users, unlisted)
             _bury(copy, messages)
             # Always: an erasure that was under way left bytes that no table holds any more.
             report("leaving no bytes behind", 0.5)
@@ -140,6 +148,14 @@ def _erased_messages(database: Path, ledgers: Sequence[Ledger]) -> list[Record]:
     return found
 
 
+def _erased_conversations(database: Path, ledgers: Sequence[Ledger]) -> list[str]:
+    """The records of those that were deleted since."""
+    with StoreFile.opened(database, still=True) as store:
+        lists = {it.segment for it in store.collections() if it.kind == "conversations"}
+        ids = [MessageId(record.id) for segment, record in store.records() if segment in lists]
+    return sorted(set().union(*(ledger.erased_messages(ids) for ledger in ledgers)))
+
+
 def _parts(records: Iterator[Record]) -> Iterator[list[Record]]:
     while part := list(islice(records, IDS_PER_LOOKUP)):
         yield part
@@ -154,8 +170,12 @@ def _tombstone(record: Record) -> Record:
     return message_record(tombstone(message))
 
 
-def _forget(copy: sqlite3.Connection, users: Sequence[UserId]) -> None:
+def _forget(copy: sqlite3.Connection, users: Sequence[UserId], records: Sequence[str]) -> None:
+    """Take out all of *users*, and those *records*."""
     copy.executescript(_MARKS)
+    for record in records:
+        copy.execute(_MARK_RECORD, (record,))
+        copy.execute(_BLANK_RECORD, (record,))
     for user in users:
         for statement in (_MARK_RECORDS, _MARK_COLLECTIONS, _BLANK_LOGGED):
             copy.execute(statement, (user,))

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from memory.errors import UpkeepRefused
-from memory.messages import Message, MessageId, UserId
+from memory.messages import ConversationId, Message, MessageId, UserId
 from memory.placement import PerUser
-from memory.records import placeholder
+from memory.records import conversation_record_id, placeholder
 from memory.upkeep.backup import back_up
 from memory.upkeep.ledger import SqliteLedger
 from memory.upkeep.left_out import LeftOut, leave_out_erased
@@ -111,6 +111,19 @@ def test_a_message_becomes_its_tombstone_in_the_log_too(
     assert found.metadata == {key: logged[key] for key in logged if key != "chroma:document"}
     assert found.metadata["parent"] == victim.parent
     assert left_out(copy, [ledger]) == LeftOut(users=0, messages=0)
+
+
+def test_a_deleted_conversation_is_in_no_list_and_its_title_in_no_byte(
+    copy: Path, stored: dict[UserId, list[Message]], ledger: SqliteLedger
+) -> None:
+    record = conversation_record_id(BOB, ConversationId("tea"))
+    assert record in ids(copy)
+    gone = [MessageId(record), *(message.id for message in stored[BOB])]
+    ledger.finish(ledger.begin(BOB, gone))
+    assert left_out(copy, [ledger]) == LeftOut(users=0, messages=len(stored[BOB]))
+    assert record not in ids(copy)
+    assert not [row for row in rows(copy) if row[2] == record]
+    assert conversation_record_id(ANN, ConversationId("tea")) in ids(copy)
 
 
 def test_a_collection_of_one_s_own_goes_as_a_whole(tmp_path: Path, ledger: SqliteLedger) -> None:
