@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from chat_server.figures import hot_together, merged, rendered, summary, worker_lines
 from chat_server.http_routes import is_local, json_response, state_of
 from memory.errors import MemoryFault
 from memory.short_term import ShortTermUsage
@@ -16,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 
 async def admin_metrics(request: Request) -> Response:
-    """Figures for people and dashboards, as JSON."""
+    """Figures of all processes for people and dashboards, as JSON."""
     state = state_of(request)
     state["admin"].check(request.headers)
     memory = state["memory"]
@@ -30,7 +31,10 @@ async def admin_metrics(request: Request) -> Response:
     except MemoryFault as fault:
         log.warning("admin.chroma_not_read", reason=str(fault))
         chroma = {}
-    summary = state["metrics"].snapshot(
+    figures = await state["workforce"].all()
+    facts = summary(
+        [each.lately for each in figures],
+        connections=sum(each.connections for each in figures),
         active_users=redis.active_users,
         redis_usage={
             "activeUsers": redis.active_users,
@@ -40,19 +44,21 @@ async def admin_metrics(request: Request) -> Response:
         chroma_usage=chroma,
     )
     beside = {
-        "connectedUsers": state["fanout"].users,
-        "runningReplies": len(state["runs"]),
-        "hotMemory": memory.hot.figures(),
+        "connectedUsers": sum(each.connected_users for each in figures),
+        "runningReplies": sum(each.runs for each in figures),
+        "hotMemory": hot_together(figures),
         "readiness": state["readiness"].report(reasons=True),
+        "workers": worker_lines(figures),
     }
-    return json_response({**msgspec.to_builtins(summary), **beside})
+    return json_response({**msgspec.to_builtins(facts), **beside})
 
 
 async def prometheus(request: Request) -> Response:
-    """Figures for Prometheus; open on the machine itself, with the admin token elsewhere."""
+    """Figures of all processes for Prometheus; open on the machine itself, with the admin token elsewhere."""
     if not is_local(request):
         state_of(request)["admin"].check(request.headers)
-    body, content_type = state_of(request)["metrics"].render()
+    figures = await state_of(request)["workforce"].all()
+    body, content_type = rendered(merged([each.families for each in figures]))
     return Response(body, media_type=content_type)
 
 

@@ -61,6 +61,18 @@ def serve(
     serve_until_stopped(config, host, port)
 
 
+@cli.command(hidden=True)
+def worker(
+    listener: Annotated[int, typer.Option(help="An open socket, inherited.")],
+    line: Annotated[int, typer.Option(help="The socket to the supervisor, inherited.")],
+    config: ConfigFile = None,
+) -> None:
+    """Serve as one of several processes; started by `serve`."""
+    from chat_server.worker_process import work_until_stopped  # noqa: PLC0415  # loads the server
+
+    work_until_stopped(listener, line, config)
+
+
 @cli.command()
 def chat(
     url: Annotated[

@@ -62,11 +62,11 @@ class Pseudonyms:
 
     def __init__(self, salt: bytes | None = None) -> None:
         """Without *salt* (at most 64 bytes) the names last as long as this object."""
-        self._salt = secrets.token_bytes(32) if salt is None else salt
+        self.salt = secrets.token_bytes(32) if salt is None else salt
 
     def of(self, user: str) -> str:
         """*user*'s pseudonym: 10 hexadecimal digits."""
-        digest = hashlib.blake2b(user.encode(errors="surrogatepass"), key=self._salt)
+        digest = hashlib.blake2b(user.encode(errors="surrogatepass"), key=self.salt)
         return digest.hexdigest()[:PSEUDONYM_DIGITS]
 
     def pseudonymise(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -80,9 +80,12 @@ def configure_logging(
     pseudonyms: Pseudonyms,
     stream: TextIO | None = None,
     environment: Mapping[str, str] | None = None,
+    *,
+    worker: int | None = None,
 ) -> None:
     """Send all events to *stream* (standard error): for people on a terminal, else as JSON lines.
 
+    *worker*: the slot of this process among several, which stands in each line then.
     ``LOG_LEVEL`` in *environment* sets the level (INFO). May be called again; the last call counts.
 
     Raises:
@@ -96,6 +99,7 @@ def configure_logging(
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         pseudonyms.pseudonymise,
+        *([] if worker is None else [_Slot(worker)]),
     ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -120,6 +124,17 @@ def configure_logging(
         library.handlers.clear()
         library.propagate = True
         library.setLevel(max(level, logging.WARNING))
+
+
+class _Slot:
+    """A structlog processor: says which worker writes."""
+
+    def __init__(self, slot: int) -> None:
+        self._slot = slot
+
+    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        event["worker"] = self._slot
+        return event
 
 
 def shorten(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -6,7 +6,7 @@ import platform
 import time
 from collections import Counter as Tally
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final, Literal, get_args
 
 import anyio
@@ -24,6 +24,7 @@ from prometheus_client import (
 
 from chat_server import __version__
 from chat_server.errors import ErrorCode
+from chat_server.figures import THROTTLED_SHOWN, Family, Lately, families_of
 from chat_server.log_config import Pseudonyms
 from chat_server.speculation_metrics import SpeculationMetrics
 from memory.messages import MessageStatus, UserId
@@ -48,7 +49,6 @@ LimitScope = Literal["user", "global"]
 SUMMARY_WINDOW_S: Final = 300.0
 SUMMARY_TURNS: Final = 1_000
 LAG_INTERVAL_S: Final = 0.5
-THROTTLED_SHOWN: Final = 100
 THROTTLED_KEPT: Final = 1_000
 """Beyond these, users that were seldom throttled are forgotten, half of all at a time."""
 
@@ -58,38 +58,6 @@ STAGE_BUCKETS_S: Final = (
 )
 LAG_BUCKETS_S: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 BATCH_BUCKETS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 100)
-
-
-class MemoryUsage(msgspec.Struct, frozen=True, rename="camel"):
-    """What the two memories say of themselves: Redis ``activeUsers``, ``totalKeys`` and
-    ``memoryUsed`` (bytes), Chroma ``collections`` and ``records``.
-    """
-
-    redis_usage: Mapping[str, int]
-    chroma_usage: Mapping[str, int]
-
-
-class RateLimiting(msgspec.Struct, frozen=True, rename="camel"):
-    """Rejections since the start; of users, the most throttled, under their pseudonyms."""
-
-    total_throttled: int
-    per_user_throttled: dict[str, int]
-
-
-class Summary(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The figures of the admin page.
-
-    ``average_response_time`` (ms, from message to the end of its reply) and ``error_rate`` (0..1,
-    replies that failed or broke off) are over the last 5 minutes, or 1,000 turns if there were
-    more.
-    """
-
-    active_users: int
-    average_response_time: float
-    error_rate: float
-    memory: MemoryUsage
-    rate_limiting: RateLimiting
-    connections: int
 
 
 class _Turn(msgspec.Struct, frozen=True):
@@ -267,29 +235,25 @@ class Metrics:
         """Everything in Prometheus's text format, and its content type."""
         return generate_latest(self._registry), CONTENT_TYPE_LATEST
 
-    def snapshot(
-        self,
-        *,
-        active_users: int,
-        redis_usage: Mapping[str, int],
-        chroma_usage: Mapping[str, int],
-    ) -> Summary:
-        """The summary as of now; what only others know is given."""
+    def families(self) -> tuple[Family, ...]:
+        """Everything, for being merged with what other processes counted."""
+        return families_of(self._registry)
+
+    def lately(self) -> Lately:
+        """The turns of the last minutes, and who was throttled."""
         since_s = self._clock() - SUMMARY_WINDOW_S
         while self._recent and self._recent[0].ended_s < since_s:
             self._recent.popleft()
-        turns = len(self._recent)
-        took_s = sum(turn.took_s for turn in self._recent)
-        failed = sum(turn.failed for turn in self._recent)
         most = self._throttled_users.most_common(THROTTLED_SHOWN)
-        return Summary(
-            active_users=active_users,
-            average_response_time=round(1000 * took_s / turns, 3) if turns else 0.0,
-            error_rate=failed / turns if turns else 0.0,
-            memory=MemoryUsage(redis_usage=redis_usage, chroma_usage=chroma_usage),
-            rate_limiting=RateLimiting(
-                total_throttled=self._throttled,
-                per_user_throttled={self._pseudonyms.of(user): count for user, count in most},
-            ),
-            connections=self._open_connections,
+        return Lately(
+            turns=len(self._recent),
+            took_s=sum(turn.took_s for turn in self._recent),
+            failed=sum(turn.failed for turn in self._recent),
+            throttled=self._throttled,
+            throttled_users={self._pseudonyms.of(user): count for user, count in most},
         )
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return self._open_connections

@@ -14,11 +14,11 @@ import uvicorn
 from anyio import create_task_group
 from starlette.applications import Starlette
 
+from chat_server.listener import address_of, ready_block
 from chat_server.patient_websocket import PatientWebSocket
-from chat_server.secrets_file import secret_path
 from chat_server.settings import Settings
 from chat_server.state import State
-from memory.messages import OFFLINE_MODEL
+from chat_server.worker_link import WorkerLink
 
 log = structlog.get_logger(__name__)
 
@@ -28,43 +28,14 @@ CLOSE_WITHIN_S = 3.0
 """What connections may take to write what waits, and to close."""
 
 
-class CannotListen(Exception):
-    """The address cannot be listened on."""
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket.
-
-    Raises:
-        CannotListen: with the reason and what to do.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as fault:
-        raise CannotListen(
-            f"cannot listen on {host}:{port}: {fault.strerror}; choose another with --port "
-            "or TANDEM_SERVER__PORT"
-        ) from fault
-
-
-def ready_block(address: str, state: State) -> str:
-    """What a person at a terminal wants to know once the server serves."""
-    data_dir = state["settings"].data_dir
-    model = state["model_name"]
-    writer = "from memory (set OPENAI_API_KEY or OPENAI_BASE_URL for a language model)"
-    return (
-        f"\n  Tandem is ready:  {address.replace('//0.0.0.0', '//127.0.0.1')}\n"
-        f"  Replies:          {writer if model == OFFLINE_MODEL else model}\n"
-        f"  Data:             {data_dir}   admin token: {secret_path(data_dir, 'admin-token')}\n"
-        f"  Stop with Ctrl-C.\n\n"
-    )
-
-
 class TandemServer(uvicorn.Server):
-    """Serves *app*, says when it is ready, and drains before it stops."""
+    """Serves *app*, says when it is ready, and drains before it stops.
 
-    def __init__(self, app: Starlette, settings: Settings) -> None:
+    *link*: to the supervisor of this worker, who says when all are ready; without it the worker
+    ends, and waits for nobody.
+    """
+
+    def __init__(self, app: Starlette, settings: Settings, link: WorkerLink | None = None) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -83,6 +54,7 @@ class TandemServer(uvicorn.Server):
         self._app = app
         self._drain_s = settings.server.drain_s
         self._hurry = anyio.Event()
+        self._link = link
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal stops the server in order; a second one ends the waiting, not the
@@ -103,6 +75,8 @@ class TandemServer(uvicorn.Server):
     async def main_loop(self) -> None:
         async with create_task_group() as tasks:
             tasks.start_soon(self._say_when_ready)
+            if self._link is not None:
+                tasks.start_soon(self._end_with, self._link)
             await super().main_loop()
             tasks.cancel_scope.cancel()
 
@@ -115,18 +89,27 @@ class TandemServer(uvicorn.Server):
 
     async def _say_when_ready(self) -> None:
         state: State = self._app.state.services
-        host, port = self.servers[0].sockets[0].getsockname()[:2]
-        address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        log.info("server.listening", address=address)
+        address = address_of(self.servers[0].sockets[0])
+        if self._link is None:
+            log.info("server.listening", address=address)
         await state["readiness"].became_ready.wait()
         # What stands now stands for ever: going through all of it stops the event loop for up to
         # 0.2 s each time.
         gc.collect()
         gc.freeze()
+        if self._link is not None:
+            log.info("worker.ready")
+            return
         log.info("server.ready", address=address)
         if sys.stderr.isatty():
-            sys.stderr.write(ready_block(address, state))
+            sys.stderr.write(ready_block(address, state["settings"].data_dir, state["model_name"]))
             sys.stderr.flush()
+
+    async def _end_with(self, link: WorkerLink) -> None:
+        await link.wait_broken()
+        log.warning("worker.left_alone", hint="its supervisor is gone")
+        self.should_exit = True
+        self._hurry.set()
 
     async def _wait_hurry(self, waiting: anyio.CancelScope) -> None:
         await self._hurry.wait()

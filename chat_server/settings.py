@@ -66,7 +66,7 @@ class ServerSettings(Section):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
-    workers: int = Field(1, ge=1, le=1, description="server processes; this version runs one")
+    workers: int = Field(1, ge=1, le=64, description="server processes, which share the children")
     max_frame_bytes: int = Field(
         65_536, ge=1024, le=1_048_576, description="largest inbound WebSocket frame"
     )
@@ -76,6 +76,12 @@ class ServerSettings(Section):
     allowed_origins: list[str] = Field(
         default_factory=list,
         description="further web origins that may connect; the server's own always may",
+    )
+    max_connections: int = Field(
+        10_000, ge=1, description="WebSockets of one process; more are answered 503"
+    )
+    max_connections_per_user: int = Field(
+        50, ge=1, description="WebSockets of one user in one process; more are closed with 4504"
     )
     drain_s: float = Field(
         10.0, ge=0, le=600, description="how long running replies may go on after a stop signal"

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 
-from chat_server.app import create_app
+from chat_server.embedders import model_folder
+from chat_server.file_limit import raise_file_limit
+from chat_server.listener import CannotListen, bind
 from chat_server.log_config import Pseudonyms, configure_logging
-from chat_server.server import CannotListen, TandemServer, bind
-from chat_server.services import model_server, open_services
+from chat_server.model_server import model_server
 from chat_server.settings import ConfigError, Settings
 from chat_server.settings_file import load_settings
-from chat_server.stores import model_folder, placement
+from chat_server.stores import placement
 from memory.data_folder import hold
 from memory.errors import MemoryFault
+from memory.journal_folders import adopt_journals
 from memory.model_files import open_files
 from memory.upkeep.unfinished import see_to_unfinished
 
 
 def serve_until_stopped(config: Path | None, host: str | None, port: int | None) -> None:
-    """Serve until a signal; what stands in the way of a start ends the process with one line."""
+    """Serve until a signal; what stands in the way of a start ends the process with one line.
+
+    With several workers this process becomes their supervisor, and loads nothing of a server.
+    """
+    started = True
     try:
         settings = _settings(config, host, port)
         model_server(settings)
@@ -30,15 +37,38 @@ def serve_until_stopped(config: Path | None, host: str | None, port: int | None)
         with hold(settings.data_dir):
             if not settings.chroma.url:
                 see_to_unfinished(settings.data_dir, placement(settings))
+            adopt_journals(settings.data_dir, settings.server.workers)
+            raise_file_limit(settings.server.max_connections)
             listener = bind(settings.server.host, settings.server.port)
             _prepare_model(settings)
-            opener = partial(open_services, pseudonyms=pseudonyms)
-            server = TandemServer(create_app(settings, opener), settings)
-            server.run(sockets=[listener])
+            if settings.server.workers == 1:
+                started = _serve_alone(settings, listener, pseudonyms)
+            else:
+                _supervise(settings, listener, pseudonyms, config)
     except (ConfigError, MemoryFault, CannotListen) as reason:
         raise SystemExit(f"tandem: {reason}") from reason
-    if not server.started:
+    if not started:
         raise SystemExit("tandem: the server could not start; the log says why")
+
+
+def _serve_alone(settings: Settings, listener: socket.socket, pseudonyms: Pseudonyms) -> bool:
+    """Serve in this process; whether it came to that."""
+    from chat_server.app import create_app  # noqa: PLC0415  # not for a supervisor: 60 MB
+    from chat_server.server import TandemServer  # noqa: PLC0415  # likewise
+    from chat_server.services import open_services  # noqa: PLC0415  # likewise
+
+    opener = partial(open_services, pseudonyms=pseudonyms)
+    server = TandemServer(create_app(settings, opener), settings)
+    server.run(sockets=[listener])
+    return server.started
+
+
+def _supervise(
+    settings: Settings, listener: socket.socket, pseudonyms: Pseudonyms, config: Path | None
+) -> None:
+    from chat_server.supervisor import Supervisor  # noqa: PLC0415  # for several workers only
+
+    Supervisor(settings, listener, pseudonyms, config).run()
 
 
 def _settings(config: Path | None, host: str | None, port: int | None) -> Settings:

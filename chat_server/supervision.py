@@ -1,17 +1,28 @@
-"""The boundary of long-lived tasks: an error in one is logged, and it is begun again."""
+"""The owners of long-lived tasks, and their boundary: an error in one begins it again."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Final
 
 import anyio
 import structlog
+from anyio import create_task_group
+from anyio.abc import TaskGroup
 
 log = structlog.get_logger(__name__)
 
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 5.0
+
+
+@asynccontextmanager
+async def cancelled_at_end() -> AsyncIterator[TaskGroup]:
+    """A task group whose tasks end with the context."""
+    async with create_task_group() as tasks:
+        yield tasks
+        tasks.cancel_scope.cancel()
 
 
 async def supervise(name: str, task: Callable[[], Awaitable[None]]) -> None:

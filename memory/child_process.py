@@ -126,6 +126,10 @@ class ChildProcess:
         """The running child's process id."""
         return self._process.pid if self._process else None
 
+    async def changed(self) -> None:
+        """Return once the state is another one."""
+        await self._changed.wait()
+
     async def wait_ready(self, timeout_s: float) -> None:
         """Return once the child is ready.
 

@@ -13,6 +13,7 @@ import numpy as np
 from anyio.abc import TaskStatus
 
 from memory.chroma_appends import Append, ChromaAppends
+from memory.chroma_by_id import ChromaById
 from memory.chroma_client import Address, ChromaClient
 from memory.chroma_collections import ChromaCollections, CollectionSpec, Select
 from memory.chroma_conversation_list import ConversationList
@@ -43,7 +44,6 @@ from memory.records import (
     conversation_record_id,
     month_of,
     stored_conversation,
-    stored_message,
 )
 from memory.store_gate import StoreGate
 from memory.surroundings import ALONE, Surroundings
@@ -52,7 +52,6 @@ REPLY_PATIENCE_S: Final = 0.05
 """A reply was read already when it is stored: under load it waits for a question's write, which
 costs the store the same for both."""
 
-IDS_PER_READ: Final = 1_000
 NO_VECTOR: Final = np.ones(1, dtype=np.float32)
 """Chroma wants a vector for everything; conversations are never searched by theirs."""
 
@@ -101,6 +100,7 @@ class ChromaLongTermMemory:
             shared=surroundings.shared,
             on_unembedded=self._unembedded.found,
         )
+        self._by_id = ChromaById(self._collections, self._spec, placement)
         self._erasure = ChromaErasure(self._client, dimension=dimension)
         self._eras = Eras()
         self._appends: GroupCommit[Shelf, Stamped[Append], Appended] = GroupCommit(
@@ -154,16 +154,7 @@ class ChromaLongTermMemory:
         return await self._appends.submit_many(shelf, stamped)
 
     async def by_ids(self, user: UserId, ids: Sequence[MessageId]) -> list[Message]:
-        distinct = list(dict.fromkeys(ids))
-        spec = self._spec(self._placement.shelf(user))
-        own: dict[MessageId, Message] = {}
-        for start in range(0, len(distinct), IDS_PER_READ):
-            select = Select(ids=distinct[start : start + IDS_PER_READ])
-            for row in (await self._collections.read(spec, select)).rows:
-                if (row.metadata or {}).get("user_id") == user:
-                    message = stored_message(user, row.id, row.document, row.metadata)
-                    own[message.id] = message
-        return [own[message_id] for message_id in distinct if message_id in own]
+        return await self._by_id.read(user, ids)
 
     async def latest(
         self,
@@ -233,9 +224,24 @@ class ChromaLongTermMemory:
         name = self._placement.shelf(user).name
         await self._erasure.redact(name, [tombstone(message) for message in found])
 
-    async def forget_user(self, user: UserId) -> None:
+    async def mark_forgotten(
+        self, user: UserId, message: MessageId, *, forgotten: bool
+    ) -> Message | None:
+        self._before_write()
+        return await self._by_id.mark_forgotten(user, message, forgotten=forgotten)
+
+    async def forgotten(self, user: UserId) -> frozenset[MessageId]:
+        return await self._by_id.forgotten(user)
+
+    async def end_writes(self, user: UserId) -> None:
+        """Let no write of *user* that was asked for so far be stored after this returns, from this
+        process.
+        """
         self._eras.end(user)
         await self._eras.settle()
+
+    async def forget_user(self, user: UserId) -> None:
+        await self.end_writes(user)
         shelf = self._placement.shelf(user)
         if shelf.owner is None:
             await self._erasure.delete_user(shelf.name, user)

@@ -20,6 +20,7 @@
     ├── DataFolderUnusable          the data folder cannot be made or written to
     ├── UpkeepRefused               a command on the store's files cannot do what was asked
     ├── JournalFailed               the disk of the journal failed
+    ├── LineBroken                  another process of this server did not answer
     └── ChildFailed                 a supervised child could not be started
 """
 
@@ -135,6 +136,10 @@ class UpkeepRefused(MemoryFault):
 
 class JournalFailed(MemoryFault):
     """The disk failed under the journal: what was asked of it may not be on disk."""
+
+
+class LineBroken(MemoryFault):
+    """Another process of the same server is gone, or did not answer in time."""
 
 
 class ChildFailed(MemoryFault):

@@ -217,18 +217,27 @@ class Journal:
 
 
 def forget_offline(folder: Path, user: UserId) -> int:
-    """As :meth:`Journal.forget_user`, while no server holds the data folder; blocks. How many
+    """As :meth:`Journal.forget_user`, while nobody uses the journal in *folder*; blocks. How many
     messages there were that had not come into the store yet.
 
     Raises:
         JournalFailed: something of it may be left on disk.
     """
+    return _take_out_offline(folder, lambda message: message.user == user)
+
+
+def forget_messages_offline(folder: Path, ids: Collection[MessageId]) -> int:
+    """As :meth:`Journal.forget_messages`, likewise; raises as :func:`forget_offline`."""
+    return _take_out_offline(folder, lambda message: message.id in ids)
+
+
+def _take_out_offline(folder: Path, gone: Callable[[Message], bool]) -> int:
     files, replies = JournalFiles(folder), OpenReplies()
     forgotten = 0
     try:
         for left in unsettled(files.read()).values():
             message = left.as_message()
-            if message is not None and message.user != user:
+            if message is not None and not gone(message):
                 replies.keep(message)
             elif message is not None:
                 forgotten += 1

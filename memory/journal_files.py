@@ -71,7 +71,7 @@ class JournalFiles:
             file = self._file
             if file is None:
                 file = self._begin(self._next(), SEGMENT_HEADER)
-                _sync(self._folder)
+                sync_folder(self._folder)
             _write(file, data)
             self.size_bytes += len(data)
             if sync:
@@ -100,11 +100,11 @@ class JournalFiles:
                 unfinished.unlink(missing_ok=True)
                 os.fsync(self._begin(unfinished, SEGMENT_HEADER + data))
                 unfinished.rename(segment)
-                _sync(self._folder)
+                sync_folder(self._folder)
             for segment in old:
                 segment.unlink(missing_ok=True)
             if old:
-                _sync(self._folder)
+                sync_folder(self._folder)
         except OSError:
             self.close()
             raise
@@ -119,15 +119,19 @@ class JournalFiles:
     def _segments(self) -> list[Path]:
         return sorted(self._folder.glob("journal-*.log"))
 
-    def _next(self) -> Path:
+    @property
+    def last_number(self) -> int:
+        """Of the newest segment; 0 where there is none."""
         found = (SEGMENT_NUMBER.fullmatch(path.name) for path in self._segments())
-        last = max((int(it[1]) for it in found if it), default=0)
-        return self._folder / SEGMENT_NAME.format(last + 1)
+        return max((int(it[1]) for it in found if it), default=0)
+
+    def _next(self) -> Path:
+        return self._folder / SEGMENT_NAME.format(self.last_number + 1)
 
     def _begin(self, path: Path, data: bytes) -> int:
         if not self._folder.exists():
             self._folder.mkdir(mode=0o700, parents=True)
-            _sync(self._folder.parent)
+            sync_folder(self._folder.parent)
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         _write(self._file, data)
         self.size_bytes = len(data)
@@ -140,7 +144,7 @@ def _write(file: int, data: bytes) -> None:
         rest = rest[os.write(file, rest) :]
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Bring on disk which files *folder* holds."""
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

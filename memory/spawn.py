@@ -30,10 +30,15 @@ class Launch:
     environment: Mapping[str, str] = field(default_factory=dict)
     greeting: tuple[str, ...] = ()
     """How lines begin that it writes at every start: they do not tell why it ended."""
+    descriptors: tuple[int, ...] = ()
+    """What it inherits of ours, under the same numbers."""
+    logs: bool = False
+    """It writes its own log to our standard error; what it prints is read all the same."""
 
 
 def spawn(launch: Launch) -> subprocess.Popen[bytes]:
-    """Start a process: a session of its own, no descriptors of ours, one pipe for all it writes.
+    """Start a process: a session of its own, no descriptors but the named ones, one pipe for all
+    it writes, or for what it prints.
 
     Not asyncio's own way, because uvloop's does not close inherited descriptors.
 
@@ -47,8 +52,9 @@ def spawn(launch: Launch) -> subprocess.Popen[bytes]:
         | dict(launch.environment),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=None if launch.logs else subprocess.STDOUT,
         close_fds=True,
+        pass_fds=launch.descriptors,
         start_new_session=True,
         preexec_fn=_die_with_parent(),  # noqa: PLW1509  # one system call, loaded before the fork
     )

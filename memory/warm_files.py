@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +26,8 @@ class WarmFiles:
     """Files in *folder* (mode 700, files 600), together at most *most_bytes*.
 
     Their names say nothing of whose they are. Any of them may be deleted at any time. When they
-    are too large together, those that were written first go.
+    are too large together, those that were written first go. Several processes may use the same
+    folder: of two that write a user's file the later one's stands, whole.
     """
 
     def __init__(self, folder: Path, *, most_bytes: int = MOST_BYTES) -> None:
@@ -58,7 +61,7 @@ class WarmFiles:
             OSError: it could not be written; the former one may stand.
         """
         name = _name(user)
-        unfinished = self._folder / (name + _UNFINISHED)
+        unfinished = self._folder / f"{name}.{os.getpid()}{_UNFINISHED}"
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with self._lock:
@@ -92,7 +95,7 @@ class WarmFiles:
         name = _name(user)
         with self._lock:
             self._tickets.pop(name, None)
-            for path in (self._path(name), self._folder / (name + _UNFINISHED)):
+            for path in (*self._folder.glob(f"{name}*{_UNFINISHED}"), self._path(name)):
                 path.unlink(missing_ok=True)
 
     def clear(self) -> None:
@@ -108,13 +111,18 @@ class WarmFiles:
 
     def _trim(self) -> None:
         with self._lock:
-            stats = [(path, path.stat()) for path in self._files(_SUFFIX)]
+            stats = list(self._stats())
             size = sum(stat.st_size for _, stat in stats)
             for path, stat in sorted(stats, key=lambda each: each[1].st_mtime_ns):
                 if size <= self._most_bytes:
                     return
                 path.unlink(missing_ok=True)
                 size -= stat.st_size
+
+    def _stats(self) -> Iterator[tuple[Path, os.stat_result]]:
+        for path in self._files(_SUFFIX):
+            with suppress(FileNotFoundError):  # another process was faster
+                yield path, path.stat()
 
     def _files(self, *suffixes: str) -> list[Path]:
         wanted = suffixes or (_SUFFIX, _UNFINISHED)

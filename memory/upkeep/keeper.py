@@ -65,7 +65,7 @@ class ChromaKeeper:
     Clients of it share its ``gate``, ask its ``space`` before they write and tell :meth:`suspect`
     what they see. *on_restart* is the child's. *on_healing* is told, as collections begin and end
     to be healed, how many have begun just now. *rest_share*: of the time it works, healing rests
-    so much.
+    so much. *gate*: one that other processes' clients obey as well.
     """
 
     def __init__(
@@ -76,10 +76,11 @@ class ChromaKeeper:
         on_restart: Callable[[str], None] = lambda _name: None,
         on_healing: Callable[[int], None] = lambda _begun: None,
         rest_share: float = REST_SHARE,
+        gate: StoreGate | None = None,
     ) -> None:
         self._data_dir = data_dir.resolve()
         self._embedding = EmbeddingFacts(embedder.fingerprint, embedder.dimension)
-        self.gate = StoreGate()
+        self.gate = gate or StoreGate()
         self.space = FreeSpace(self._data_dir)
         self._process = ChromaProcess(data_dir, before_start=self._inspect)
         self.child = ChildProcess(self._process, on_restart=on_restart, on_exit=self._child_ended)
@@ -124,6 +125,11 @@ class ChromaKeeper:
             rebuild.collection in segments and segments[rebuild.collection].name == name
             for rebuild in self._rebuilds
         )
+
+    def incomplete(self) -> list[str]:
+        """The names of all collections of which :meth:`healing` is true."""
+        segments = self._inspector.segments
+        return [segments[it.collection].name for it in self._rebuilds if it.collection in segments]
 
     def progress(self) -> HealingProgress | None:
         """How far healing is; ``None`` when there is nothing to heal."""

@@ -12,7 +12,8 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Protocol, Self
 
@@ -74,6 +75,10 @@ class Ledger(Protocol):
 
     def unfinished(self) -> list[Erasure]:
         """What is to be done still, oldest first."""
+        ...
+
+    def changes(self) -> int:
+        """Another number than before once others, of any process, have entered something."""
         ...
 
     def find(self, erasure: str) -> Erasure | None:
@@ -141,15 +146,16 @@ class SqliteLedger:
 
     def begin(self, user: UserId, messages: Sequence[MessageId] = ()) -> Erasure:
         wanted = tuple(dict.fromkeys(messages))
-        with self._lock:
-            for known in self.unfinished():
-                if known.user == user and set(known.messages) == set(wanted):
-                    return known
-            erasure = Erasure(
-                id=secrets.token_hex(16), user=user, messages=wanted, requested_at=time.time()
-            )
+        with self._used():
+            # Before the look, so that two processes do not enter the same.
             self._connection.execute("BEGIN IMMEDIATE")
             with self._connection:
+                for known in self.unfinished():
+                    if known.user == user and set(known.messages) == set(wanted):
+                        return known
+                erasure = Erasure(
+                    id=secrets.token_hex(16), user=user, messages=wanted, requested_at=time.time()
+                )
                 self._connection.execute(
                     "INSERT INTO erasures VALUES (?, ?, ?, ?, NULL)",
                     (erasure.id, self._hash(user), user, erasure.requested_at),
@@ -161,16 +167,21 @@ class SqliteLedger:
             return erasure
 
     def finish(self, erasure: Erasure) -> None:
-        with self._lock:
+        with self._used():
             self._connection.execute(
                 "UPDATE erasures SET finished_at = ?, user = NULL WHERE id = ?",
                 (time.time(), erasure.id),
             )
-            # The name is gone from the file only once the log was written back over it.
+            # The name is gone from the file only once the log was written back over it, for which
+            # SQLite waits for readers; one that reads for longer leaves it to the next opening.
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
+    def changes(self) -> int:
+        with self._used():
+            return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+
     def unfinished(self) -> list[Erasure]:
-        with self._lock:
+        with self._used():
             rows = self._connection.execute(
                 "SELECT id, user, requested_at FROM erasures"
                 " WHERE finished_at IS NULL ORDER BY requested_at"
@@ -190,14 +201,14 @@ class SqliteLedger:
 
     def _entries(self, which: str, value: str | int) -> list[Erasure]:
         query = f"SELECT id, user, requested_at, finished_at FROM erasures {which}"  # noqa: S608  # ours
-        with self._lock:
+        with self._used():
             rows = self._connection.execute(query, (value,)).fetchall()
         return [
             Erasure(id=row[0], user=row[1], requested_at=row[2], finished_at=row[3]) for row in rows
         ]
 
     def erased_user(self, user: UserId, since: float) -> bool:
-        with self._lock:
+        with self._used():
             found = self._connection.execute(
                 "SELECT 1 FROM erasures WHERE user_hash = ? AND (finished_at IS NULL OR"
                 " finished_at > ?) AND id NOT IN (SELECT erasure FROM erased_messages) LIMIT 1",
@@ -207,7 +218,7 @@ class SqliteLedger:
 
     def erased_messages(self, ids: Sequence[MessageId]) -> set[MessageId]:
         find = "SELECT 1 FROM erased_messages WHERE message = ? LIMIT 1"
-        with self._lock:
+        with self._used():
             return {it for it in ids if self._connection.execute(find, (it,)).fetchone()}
 
     def _messages(self, erasure: str) -> tuple[MessageId, ...]:
@@ -215,6 +226,19 @@ class SqliteLedger:
             "SELECT message FROM erased_messages WHERE erasure = ? ORDER BY message", (erasure,)
         )
         return tuple(MessageId(row[0]) for row in rows)
+
+    @contextmanager
+    def _used(self) -> Iterator[None]:
+        """Within the block the file is this thread's.
+
+        Raises:
+            UpkeepRefused: it cannot be read or written.
+        """
+        with self._lock:
+            try:
+                yield
+            except sqlite3.Error as error:
+                raise UpkeepRefused(f"the ledger of erasures cannot be used: {error}") from error
 
     def _hash(self, user: UserId) -> bytes:
         return hmac.digest(self._key, user.encode(), "sha256")

@@ -16,6 +16,7 @@ from memory.chroma_erasure import ChromaErasure
 from memory.chroma_process import ChromaProcess
 from memory.errors import StoreUnavailable
 from memory.journal import forget_offline
+from memory.journal_folders import journal_folders
 from memory.messages import UserId
 from memory.store_gate import StoreGate
 from memory.upkeep.configured import StorePlace
@@ -30,7 +31,6 @@ from memory.warm_files import WARM
 START_S: Final = 60.0
 REQUEST_S: Final = 30.0
 NAMES_PER_READ: Final = 100
-JOURNAL: Final = "journal"
 
 
 async def erase_user(place: StorePlace, user: UserId, report: Report) -> int:
@@ -45,8 +45,7 @@ async def erase_user(place: StorePlace, user: UserId, report: Report) -> int:
     """
     with closing(await anyio.to_thread.run_sync(SqliteLedger.open, place.data_dir)) as ledger:
         erasure, records = ledger.begin(user), 0
-        if (place.data_dir / JOURNAL).exists():
-            journal = place.data_dir / JOURNAL
+        for journal in journal_folders(place.data_dir):
             records += await anyio.to_thread.run_sync(forget_offline, journal, user)
         await WarmMemories(place.data_dir / WARM, fingerprint="", exclusive=True).forget_user(user)
         async with AsyncExitStack() as stack:

@@ -20,6 +20,7 @@ import msgspec
 
 from memory.data_folder import hold
 from memory.errors import UpkeepRefused
+from memory.journal_folders import journal_folders
 from memory.upkeep import ledger as ledgers_module
 from memory.upkeep import manifest
 from memory.upkeep.ledger import Ledger, SqliteLedger
@@ -37,8 +38,9 @@ COPYING: Final = "chroma.restoring"
 RESTORED: Final = "chroma.restored"
 """Whole, and from the moment it has this name the store; a rename from its place."""
 REPLACED: Final = "chroma.replaced"
-OF_THE_OLD_STORE: Final = ("journal", "healing.json", WARM)
-"""What speaks of the store that is replaced, and would be held against the new one."""
+OF_THE_OLD_STORE: Final = ("healing.json", WARM)
+"""What speaks of the store that is replaced, and would be held against the new one; so do the
+journals."""
 
 SPARE_BYTES: Final = 64 << 20
 
@@ -109,8 +111,8 @@ def finish_restore(data_dir: Path) -> bool:
         if store.exists():
             _remove(replaced)
             store.rename(replaced)
-        for name in OF_THE_OLD_STORE:
-            _remove(data_dir / name)
+        for path in (*journal_folders(data_dir), *(data_dir / name for name in OF_THE_OLD_STORE)):
+            _remove(path)
         sync(data_dir)
         restored.rename(store)
         sync(data_dir)

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from chat_server.figures import summary as summary_of
 from chat_server.log_config import Pseudonyms
 from chat_server.metrics import Metrics
 from memory.messages import UserId
@@ -45,7 +46,9 @@ def samples(metrics: Metrics) -> dict[tuple[str, str], float]:
 
 
 def summary(metrics: Metrics) -> dict[str, Any]:
-    snapshot = metrics.snapshot(
+    snapshot = summary_of(
+        [metrics.lately()],
+        connections=metrics.connections,
         active_users=7,
         redis_usage={"activeUsers": 7, "totalKeys": 30, "memoryUsed": 1_000_000},
         chroma_usage={"collections": 1, "records": 12},
