@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator
+
+import anyio
+import pytest
+from redis.asyncio import Redis
+
+from memory.child_process import ChildProcess
+from memory.live.broker import NodeId, Outgoing
+from memory.live.redis_broker import RedisBroker
+from memory.redis_process import RedisProcess
+from tests.contracts.broker import ANN, ONE, TWO, BrokerContract, facts, listening
+
+pytestmark = pytest.mark.redis
+
+
+class RedisWorld:
+    def __init__(self, process: RedisProcess, child: ChildProcess) -> None:
+        self.url = process.url
+        self.child = child
+        self.redis = Redis(unix_socket_path=str(process.socket_path))
+        self._opened: list[RedisBroker] = []
+        self._stopped = False
+
+    def open(self, node: NodeId) -> RedisBroker:
+        broker = RedisBroker.open(self.url, node=node, timeout_s=0.5)
+        self._opened.append(broker)
+        return broker
+
+    async def lose_all(self) -> None:
+        await self.redis.flushall()
+
+    async def let_pass(self, seconds: float) -> None:
+        alive = "chat:{nodes}:alive"
+        for node, beat in await self.redis.zrange(alive, 0, -1, withscores=True):
+            await self.redis.zadd(alive, {node: beat - seconds * 1_000_000})
+
+    def break_off(self) -> None:
+        assert self.child.pid is not None
+        os.kill(self.child.pid, signal.SIGSTOP)
+        self._stopped = True
+
+    async def aclose(self) -> None:
+        if self._stopped and self.child.pid is not None:
+            os.kill(self.child.pid, signal.SIGCONT)
+        for broker in self._opened:
+            await broker.aclose()
+        await self.redis.aclose()
+
+
+@pytest.fixture(scope="module")
+async def server(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[tuple[RedisProcess, ChildProcess]]:
+    process = RedisProcess(tmp_path_factory.mktemp("redis"))
+    child = ChildProcess(process)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(child.run)
+        await child.wait_ready(20)
+        yield process, child
+        tasks.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def world(server: tuple[RedisProcess, ChildProcess]) -> AsyncIterator[RedisWorld]:
+    world = RedisWorld(*server)
+    await world.lose_all()
+    yield world
+    await world.aclose()
+
+
+class TestContract(BrokerContract):
+    pass
+
+
+async def test_everything_in_redis_expires(world: RedisWorld) -> None:
+    one = world.open(ONE)
+    await one.enter(ANN)
+    await one.publish([Outgoing(ANN, b"{}")])
+    await one.claim(ANN, facts("r").conversation, client_id="x", alive=())
+    await one.begin_run(facts("r"))
+    keys = [key async for key in world.redis.scan_iter()]
+    assert len(keys) == 7
+    for key in keys:
+        assert await world.redis.ttl(key) > 0, key
+
+
+async def test_a_line_that_was_cut_is_open_again_and_says_that_something_may_be_missing(
+    world: RedisWorld,
+) -> None:
+    one, two = world.open(ONE), world.open(TWO)
+    async with listening(two) as line:
+        await world.redis.client_kill_filter(_type="pubsub")
+        await line.until(2)
+        await one.post([(TWO, b"after")])
+        cut, letter = (await line.until(3))[1:]
+        assert cut is None
+        assert letter is not None
+
+
+async def test_scripts_that_the_server_forgot_are_sent_again(world: RedisWorld) -> None:
+    one = world.open(ONE)
+    await one.publish([Outgoing(ANN, b"{1}")])
+    await world.redis.script_flush()
+    sent = await one.publish([Outgoing(ANN, b"{2}"), Outgoing(ANN, b"{3}")])
+    assert [place.position.seq for place in sent] == [2, 3]
