@@ -8,7 +8,7 @@ import hmac
 import secrets
 import time
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -39,6 +39,13 @@ class Identity(msgspec.Struct, frozen=True):
     user: UserId
     name: str | None = None
     expires_at: int | None = None
+
+
+class Session(NamedTuple):
+    """An identity, and when the token that shows it ends, in seconds since the epoch."""
+
+    identity: Identity
+    ends_at: float
 
 
 class _Payload(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -91,7 +98,11 @@ class Authenticator:
         return text
 
     def identify(self, token: str) -> Identity:
-        """Whose *token* this is.
+        """Whose *token* this is; raises as :meth:`session`."""
+        return self.session(token).identity
+
+    def session(self, token: str) -> Session:
+        """Whose *token* this is, and until when.
 
         Raises:
             ChatError: ``not_authenticated``: forged, altered, expired, or no token at all. Which
@@ -100,9 +111,10 @@ class Authenticator:
         try:
             if len(token) > MAX_TOKEN_BYTES or not token.isascii():
                 raise BadData("no token has this shape")
-            payload = msgspec.convert(
-                self._serializer.loads(token, max_age=SESSION_LIFE_S), _Payload
+            said, made_at = self._serializer.loads(
+                token, max_age=SESSION_LIFE_S, return_timestamp=True
             )
+            payload = msgspec.convert(said, _Payload)
             if not payload.u:
                 raise BadData("nobody's token")
             if payload.e is not None and payload.e <= time.time():
@@ -111,7 +123,10 @@ class Authenticator:
             raise ChatError(
                 "not_authenticated", "the session is not valid, or no longer; start a new one"
             ) from None  # the reason quotes the token
-        return Identity(UserId(payload.u), payload.n, payload.e)
+        ends_at = made_at.timestamp() + SESSION_LIFE_S
+        if payload.e is not None:
+            ends_at = min(ends_at, payload.e)
+        return Session(Identity(UserId(payload.u), payload.n, payload.e), ends_at)
 
 
 class AdminGuard:

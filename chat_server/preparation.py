@@ -65,6 +65,11 @@ class GiveWay:
         self._quiet.set()
         self._one = anyio.Semaphore(1)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a message is being prepared."""
+        return self._messages > 0
+
     @contextmanager
     def message(self) -> Generator[None]:
         """Drafts that have not begun wait until this has ended."""

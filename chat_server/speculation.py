@@ -45,21 +45,22 @@ class Speculation:
         self._scope = anyio.CancelScope()
         self._woken = anyio.Event()
 
-    def typed(self, text: str) -> None:
-        """Take *text* for what will be sent, unless more than ``DRAFTS_PER_S`` came."""
+    def typed(self, text: str) -> bool:
+        """Take *text* for what will be sent; ``False``: more than ``DRAFTS_PER_S`` came."""
         now = self._clock()
         crowded = len(self._came) == DRAFTS_PER_S and now - self._came[0] < 1
         if crowded or not text.strip() or len(text.encode()) > self._max_text_bytes:
             self._metrics.draft("dropped")
-            return
+            return not crowded
         self._came.append(now)
         if self._prepared is not None and self._prepared.says(text):
-            return
+            return True
         if self._newest is not None and self._prepared is None:
             self._metrics.draft("replaced")
         self._newest, self._prepared = text, None
         self._scope.cancel()
         self._woken.set()
+        return True
 
     def take(self, text: str) -> Drafted | None:
         """What was prepared for *text*, which is being sent; the next drafts are of another."""

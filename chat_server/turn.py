@@ -33,6 +33,7 @@ from chat_server.reply import Reply
 from chat_server.runs import Lane, Run
 from chat_server.saying import Saying, edited, question_id, sent
 from chat_server.stages import Stages
+from chat_server.warming import Warming
 from memory.embedding import Embedded
 from memory.errors import IdConflict, MemoryFault
 from memory.messages import Conversation, Message, MessageId, UserId, reply_id
@@ -64,6 +65,7 @@ class Turns:
         self.preparation = Preparation(desk.memory, desk.max_results)
         self._regeneration = Regeneration(desk, limiter, self.preparation, tasks=tasks)
         self._tasks = tasks
+        self._warming = Warming(self._warm, tasks, busy=lambda: self.preparation.giving_way.busy)
         self._max_text_bytes = max_text_bytes
 
     async def take(
@@ -92,7 +94,7 @@ class Turns:
 
     def warm(self, user: UserId) -> None:
         """Have *user*'s memories loaded when there is time, before the first message."""
-        self._tasks.start_soon(self._warm, user, name="warm")
+        self._warming.want(user)
 
     async def _warm(self, user: UserId) -> None:
         """A boundary as that of a turn: who cannot be read must not end the others' turns."""

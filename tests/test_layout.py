@@ -87,9 +87,9 @@ def test_each_module_with_behaviour_has_its_test_file() -> None:
     """Contracts, values and wiring are tested through what uses them."""
     elsewhere = {
         "chat_server": {
-            "__init__", "__main__", "admin", "app", "cli", "client_errors", "desk", "finish",
+            "__init__", "__main__", "admin", "app", "cli", "client_errors", "client_values", "desk", "finish",
             "http_routes", "placing", "reply", "reply_model", "security_headers", "server",
-            "services", "session", "settings", "stages", "startup", "state", "stores",
+            "errands", "services", "session", "settings", "stages", "startup", "state", "stores",
             "terminal_chat", "erasing",
             "http_operations", "terminal_input", "terminal_reply", "turn", "websocket",
         },

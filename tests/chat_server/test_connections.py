@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import anyio
 import msgspec
+import pytest
 
 from chat_server.connections import Connections
+from chat_server.errors import ChatError
 from chat_server.log_config import Pseudonyms
 from chat_server.metrics import Metrics
 from chat_server.outbox import Outbox
+from memory.messages import UserId
+
+ANA, BOB = UserId("ana"), UserId("bob")
 
 
 def opened() -> tuple[Connections, Metrics]:
@@ -31,7 +36,7 @@ async def test_the_end_is_announced_to_all_with_its_deadline() -> None:
         connections.announce_end(2.5)
         assert connections.draining
         for tab in tabs:
-            frame = msgspec.json.decode(await tab.take())
+            frame = msgspec.json.decode((await tab.take()).payload)
             assert frame == {"type": "goaway", "reason": "restart", "deadline_ms": 2500}
 
 
@@ -65,3 +70,32 @@ async def test_the_last_one_to_leave_ends_the_wait() -> None:
                 await anyio.wait_all_tasks_blocked()
                 assert not waited.is_set()
             await waited.wait()
+
+
+def test_there_is_room_until_all_places_are_taken_and_again_when_one_has_left() -> None:
+    connections = Connections(Metrics(Pseudonyms()), most=2)
+    with connections.opened(Outbox()):
+        connections.check_room()
+        with connections.opened(Outbox()):
+            with pytest.raises(ChatError) as refused:
+                connections.check_room()
+            assert refused.value.code == "overloaded"
+            assert refused.value.retry_after_ms
+        connections.check_room()
+
+
+def test_nobody_is_let_in_while_the_server_ends() -> None:
+    connections, _ = opened()
+    connections.announce_end(1.0)
+    with pytest.raises(ChatError, match="shutting_down"):
+        connections.check_room()
+
+
+def test_a_users_connections_are_limited_and_nobody_elses() -> None:
+    connections = Connections(Metrics(Pseudonyms()), most_per_user=1)
+    for _ in range(2):
+        with connections.of_user(ANA):
+            with pytest.raises(ChatError, match="too_many_connections"), connections.of_user(ANA):
+                pass
+            with connections.of_user(BOB):
+                pass
