@@ -228,7 +228,7 @@ class LateReplies:
             lane.follow(stored)
         elif await self._places.becomes_shown(stored, late.run):
             await self._memory.conversations.branch(stored)
-            lane.choose(stored)
+            lane.head = stored
         with CancelScope(shield=True):  # stored is stored, however late
             await self._memory.append_window(stored, vector, active=late.active)
             if appended.duplicate:  # more may have been said behind it since
