@@ -6,11 +6,8 @@ import re
 import tomllib
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from chat_server import events, protocol
-from chat_server.errors import ERRORS
 from chat_server.settings import SECRET_KEYS, Section, Settings
 from chat_server.settings_file import load_settings
 
@@ -62,43 +59,6 @@ def test_the_shipped_configuration_file_holds_the_defaults(monkeypatch: pytest.M
     secret = {".".join(key) for key in SECRET_KEYS}
     missing = set(known_keys()) - flat - secret - {"data_dir", "model.system_prompt"}
     assert not missing
-
-
-def test_every_frame_event_field_and_error_code_is_documented() -> None:
-    text = (ROOT / "docs" / "protocol.md").read_text()
-    frames = protocol.ClientFrame.__subclasses__()
-    sent = events.ServerEvent.__subclasses__()
-    assert frames
-    assert sent
-    for kind in (*frames, *sent):
-        tag = str(kind.__struct_config__.tag)
-        section = re.search(rf"^### {re.escape(tag)}$(.*?)(?=^##)", text, re.MULTILINE | re.DOTALL)
-        assert section, f"{tag} has no section"
-        for field in msgspec.structs.fields(kind):
-            assert f"`{field.encode_name}`" in section.group(1), f"{tag}.{field.encode_name}"
-    for code, kind_of_error in ERRORS.items():
-        row = re.search(rf"^\| `{code}` \|(.*)$", text, re.MULTILINE)
-        assert row, f"{code} is not documented"
-        assert (" yes " in row.group(1)) == kind_of_error.retryable
-        assert str(kind_of_error.status) in row.group(1)
-        if kind_of_error.close:
-            assert str(kind_of_error.close) in row.group(1)
-
-
-def test_the_examples_of_the_protocol_can_be_read() -> None:
-    text = (ROOT / "docs" / "protocol.md").read_text()
-    examples = re.findall(r"^```json\n(.*?)\n```$", text, re.MULTILINE | re.DOTALL)
-    frames = {str(kind.__struct_config__.tag) for kind in protocol.ClientFrame.__subclasses__()}
-    sent = {str(kind.__struct_config__.tag): kind for kind in events.ServerEvent.__subclasses__()}
-    seen: set[str] = set()
-    for example in examples:
-        kind = msgspec.json.decode(example)["type"]
-        seen.add(kind)
-        if kind in frames and protocol.parse_frame(example) is not None:
-            continue
-        assert kind in sent, kind
-        msgspec.json.decode(example, type=sent[kind])
-    assert seen == frames | set(sent)
 
 
 def test_every_direct_dependency_is_explained_with_its_licence() -> None:

@@ -10,11 +10,14 @@ from typing import Any
 import jsonschema
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from chat_server.errors import ERRORS
 from chat_server.events import ServerEvent
-from chat_server.json_schemas import struct_types
-from chat_server.protocol import AnyClientFrame, ClientFrame
+from chat_server.json_schemas import sent_fields, struct_types
+from chat_server.protocol import AnyClientFrame, BadFrame, ClientFrame, parse_frame
+from chat_server.protocol_examples import EXAMPLES
 from chat_server.protocol_spec import ANSWERS, asyncapi_json
 
 CHECKED_IN = Path(__file__).resolve().parents[2] / "docs" / "asyncapi.json"
@@ -196,3 +199,50 @@ def test_every_code_is_in_it_with_what_follows_from_it() -> None:
 def test_a_command_that_has_an_id_is_answered() -> None:
     for kind in FRAMES:
         assert ("id" in kind.__struct_fields__) <= (kind in ANSWERS)
+
+
+# Without what JSON Schema's readers differ in: 1.0 as an integer, and `$` before a line break.
+json_values = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-3, 3),
+        st.sampled_from([0.5, 2**53, 2**53 + 1, "", "a", "../x", "x" * 64, "x" * 65, "é" * 81]),
+        st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]), max_size=5),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.sampled_from(["run", "offset", "epoch", "seq", "memory"]), inner, max_size=3
+        ),
+    ),
+    max_leaves=6,
+)
+VALIDATORS = {
+    kind: jsonschema.Draft7Validator(
+        {
+            "$ref": f"#/components/schemas/{kind.__name__}",
+            "components": DOCUMENT["components"],
+        }
+    )
+    for kind in FRAMES
+}
+
+
+@settings(deadline=None, max_examples=300)
+@given(kind=st.sampled_from(FRAMES), data=st.data())
+def test_the_document_allows_what_the_server_reads_and_nothing_else(
+    kind: type[ClientFrame], data: st.DataObject
+) -> None:
+    frame = sent_fields(EXAMPLES[kind])
+    names = [field.encode_name for field in msgspec.structs.fields(kind)]
+    if names:
+        for name in data.draw(st.sets(st.sampled_from(names))):
+            frame[name] = data.draw(json_values)
+        for name in data.draw(st.sets(st.sampled_from(names))):
+            frame.pop(name, None)
+    try:
+        read = parse_frame(msgspec.json.encode(frame).decode()) is not None
+    except BadFrame:
+        read = False
+    assert VALIDATORS[kind].is_valid(frame) == read
