@@ -136,7 +136,11 @@ class StubModel:
     def _prepare(self, port: int) -> tuple[socket.socket, _Server]:
         listener = socket.create_server(("127.0.0.1", port))  # connections queue from here on
         config = uvicorn.Config(
-            self.app, log_level=logging.CRITICAL + 1, lifespan="off", timeout_graceful_shutdown=1
+            self.app,
+            log_level=logging.CRITICAL + 1,
+            lifespan="off",
+            timeout_graceful_shutdown=1,
+            timeout_keep_alive=75,  # as the vendors' servers; uvicorn's 5 s end in a busy moment
         )
         return listener, _Server(config)
 

@@ -1,7 +1,10 @@
-"""``make chaos``: kills, planned faults, and the fault table.
+"""``make chaos``: kills, planned faults, broken lines, and the fault table.
 
 ``python -m tests.chaos [--kills 200] [--short] [--seed N] [--only WORDS]``; the status is 1 when
 anything does not hold. The folder ``.cache/chaos`` has the logs, the stores and ``results.json``.
+
+``python -m tests.chaos --wire [--seed N] [--runs N] [--workers N]``: seeded runs of
+broken lines only, from seed N on; with a seed just that one, as often as ``--runs`` says.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from memory.model_files import NAME
 from tests.chaos.fault import Fault, NotHere, Place
 from tests.chaos.fault_table import FAULTS, KILL_LOOP, TABLE
 from tests.chaos.kill_loop import KillLoop, Outcome, summary
+from tests.chaos.wire_scenes import RUNS, seeded_runs
 from tests.integration.running_server import ROOT
 
 FOLDER: Final = ROOT / ".cache" / "chaos"
@@ -92,6 +96,17 @@ def show_table(results: list[Result]) -> None:
             say(f"{'':60} {more}")
 
 
+def wire(options: argparse.Namespace) -> int:
+    """Seeded runs of broken lines; the exit status."""
+    if options.seed is None:
+        seeds = list(range(options.runs or RUNS))
+    else:
+        seeds = [options.seed] * (options.runs or 1)
+    report = seeded_runs(FOLDER / "wire", MODEL, seeds, workers=options.workers, say=say)
+    say(report.said())
+    return 1 if report.broken else 0
+
+
 def main() -> int:
     """Run what the command line asks for; the exit status."""
     parser = argparse.ArgumentParser(description="Break the server in every known way.")
@@ -99,10 +114,15 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="waits are short, variants are few")
     parser.add_argument("--seed", type=int, default=None, help="repeats the choices of a run")
     parser.add_argument("--only", default="", help="faults whose names contain this")
+    parser.add_argument("--wire", action="store_true", help="seeded runs of broken lines, alone")
+    parser.add_argument("--runs", type=int, default=0, help="how many of them")
+    parser.add_argument("--workers", type=int, default=1, help="of the server that they meet")
     options = parser.parse_args()
     seed = random.randrange(10_000) if options.seed is None else options.seed
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
+    if options.wire:
+        return wire(options)
     results: list[Result] = []
     outcome: Outcome | None = None
     if options.kills:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from tests.chaos import faults_disk, faults_index, faults_pause, faults_process
+from tests.chaos import (
+    faults_disk,
+    faults_index,
+    faults_pause,
+    faults_process,
+    wire_identity,
+    wire_scenes,
+)
 
 KILL_LOOP: Final = "random kill -9"
 FAULTS: Final = (
@@ -12,6 +19,8 @@ FAULTS: Final = (
     *faults_disk.FAULTS,
     *faults_pause.FAULTS,
     *faults_process.FAULTS,
+    *wire_scenes.FAULTS,
+    *wire_identity.FAULTS,
 )
 
 
@@ -74,6 +83,8 @@ TABLE: Final = (
         "Redis is killed, flushed, hung",
         (
             "Redis flushed, killed, hung",
+            "wire: Redis flushed",
+            "wire: Redis paused for 5 s",
             f"{WHOLE}test_faults.py::test_a_flushed_redis_is_rebuilt_and_the_reply_still_knows",
         ),
     ),
@@ -84,6 +95,7 @@ TABLE: Final = (
         "the server is killed while a reply is made",
         (
             "the server is killed in the middle of replies",
+            "wire: the server is killed",
             f"{WHOLE}test_journal.py::test_a_killed_server_has_what_it_had_shown_when_it_comes_back",
         ),
     ),
@@ -95,12 +107,19 @@ TABLE: Final = (
     Row(
         15,
         "the client vanishes",
-        (f"{WHOLE}test_whole_conversation.py::test_a_reply_goes_on_when_its_client_leaves",),
+        (
+            "wire: broken lines",
+            "wire: each fault at each moment",
+            "wire: a laptop sleeps for too long",
+            f"{WHOLE}test_whole_conversation.py::test_a_reply_goes_on_when_its_client_leaves",
+        ),
     ),
     Row(
         16,
         "a slow reader",
-        (f"{SERVER}test_outbox.py::test_what_a_slow_client_did_not_read_is_dropped",),
+        (
+            f"{SERVER}test_outbox.py::test_a_slow_reader_gets_every_piece_and_every_lasting_event_in_order",
+        ),
     ),
     Row(
         17,
@@ -144,7 +163,10 @@ TABLE: Final = (
     Row(
         23,
         "forged and expired tokens",
-        (f"{SERVER}test_authentication.py::test_any_altered_byte_makes_a_token_worthless",),
+        (
+            "wire: a token ends during a reply",
+            f"{SERVER}test_authentication.py::test_any_altered_byte_makes_a_token_worthless",
+        ),
     ),
     Row(
         24,

@@ -59,7 +59,7 @@ def books() -> Books:
         ]  # fmt: skip
         parent = f"r{number}"
     return Books(
-        seed=7,
+        name="planted",
         canary=CANARY,
         taken=[taken(number) for number in range(3)],
         tabs=[tab("tab 0"), tab("tab 1")],

@@ -16,7 +16,7 @@ import httpx
 import msgspec
 
 from tests.chaos.wire_check import Finding, check, check_calls
-from tests.chaos.wire_plan import plan_of
+from tests.chaos.wire_plan import Plan
 from tests.chaos.wire_run import Outcome, Run, TabMaker, summed
 from tests.chaos.wire_tab import Tab
 from tests.chaos.world import World, link_model, model_environment, stub_model
@@ -64,10 +64,10 @@ def ground(
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the runs: the findings of each seed that has any."""
+    """What became of the runs: the findings of each that has any, by its name."""
 
-    seeds: list[int]
-    broken: dict[int, list[Finding]]
+    runs: int
+    broken: dict[str, list[Finding]]
     faults: dict[str, int]
     counts: dict[str, int]
     took_s: float
@@ -77,13 +77,13 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         faults = ", ".join(f"{n} {action}" for action, n in sorted(self.faults.items()))
         counts = ", ".join(f"{n} {what}" for what, n in sorted(self.counts.items()))
         return (
-            f"{len(self.seeds)} runs in {self.took_s:.0f} s, {len(self.broken)} broken; "
+            f"{self.runs} runs in {self.took_s:.0f} s, {len(self.broken)} broken; "
             f"faults: {faults}; tabs: {counts}"
         )
 
 
 class Campaign:
-    """Runs of *seeds*, so many at once, against one server."""
+    """Runs of plans, so many at once, against one server."""
 
     def __init__(
         self,
@@ -91,67 +91,71 @@ class Campaign:
         *,
         at_once: int = AT_ONCE,
         make_tab: TabMaker = Tab,
-        branches: bool = True,
         crashed: bool = False,
-        on_broken: Callable[[int, list[Finding], Outcome | None], None] = lambda *_: None,
+        on_broken: Callable[[str, list[Finding]], None] = lambda *_: None,
     ) -> None:
         """*crashed*: processes die meanwhile. *on_broken* hears of each broken run at once."""
         self._place = place
         self._at_once = at_once
         self._make_tab = make_tab
-        self._branches = branches
         self._crashed = crashed
         self._on_broken = on_broken
-        self._nonce = f"{random.randrange(1 << 16):04x}"
-        self._outcomes: dict[int, Outcome] = {}
-        self._broken: dict[int, list[Finding]] = {}
+        self._outcomes: list[tuple[str, Outcome]] = []
+        self._broken: dict[str, list[Finding]] = {}
 
-    async def run(self, seeds: Sequence[int]) -> Report:
+    async def run(self, plans: Sequence[Plan]) -> Report:
         """All of them; then the model's requests are counted."""
         began = time.monotonic()
-        waiting = iter(seeds)
+        waiting = iter(plans)
         limits = httpx.Limits(max_connections=4 * self._at_once)
         async with (
             httpx.AsyncClient(base_url=self._place.world.url, timeout=30, limits=limits) as http,
             anyio.create_task_group() as tasks,
         ):
             http.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-            for _ in range(min(self._at_once, len(seeds))):
+            for _ in range(min(self._at_once, len(plans))):
                 tasks.start_soon(self._one_after_the_other, waiting, http)
         self._count_calls()
-        faults, counts = summed(list(self._outcomes.values()))
+        faults, counts = summed([outcome for _, outcome in self._outcomes])
         return Report(
-            seeds=list(seeds),
+            runs=len(plans),
             broken=self._broken,
             faults=faults,
             counts=counts,
             took_s=time.monotonic() - began,
         )
 
-    async def _one_after_the_other(self, seeds: Iterator[int], http: httpx.AsyncClient) -> None:
-        for seed in seeds:
-            await self._run(seed, http)
+    async def _one_after_the_other(self, plans: Iterator[Plan], http: httpx.AsyncClient) -> None:
+        for plan in plans:
+            await self._run(plan, http)
 
-    async def _run(self, seed: int, http: httpx.AsyncClient) -> None:
-        plan = plan_of(seed, self._nonce, branches=self._branches)
+    async def _run(self, plan: Plan, http: httpx.AsyncClient) -> None:
         run = Run(plan, http, make_tab=self._make_tab, crashed=self._crashed)
         try:
             with anyio.fail_after(RUN_WITHIN_S):
                 outcome = await run.run()
         except (TimeoutError, httpx.HTTPError, AssertionError) as failure:
             detail = f"{type(failure).__name__}: {failure}"
-            self._note(seed, [Finding("complaint", f"seed {seed}", detail)], None)
+            self._note(plan.name, [Finding("complaint", plan.name, detail)])
             return
-        self._outcomes[seed] = outcome
+        self._outcomes.append((plan.name, outcome))
         if found := check(outcome.books):
-            self._note(seed, found, outcome)
+            self._note(plan.name, found)
 
     def _count_calls(self) -> None:
+        """The last check; where processes die, a reply may be begun twice."""
+        if self._crashed:
+            return
         calls = self._place.calls()
-        for seed, outcome in self._outcomes.items():
-            if not self._crashed and (found := check_calls(outcome.books, calls)):
-                self._note(seed, found, outcome)
+        for name, outcome in self._outcomes:
+            if found := check_calls(outcome.books, calls):
+                self._note(name, found)
 
-    def _note(self, seed: int, found: list[Finding], outcome: Outcome | None) -> None:
-        self._broken.setdefault(seed, []).extend(found)
-        self._on_broken(seed, found, outcome)
+    def _note(self, name: str, found: list[Finding]) -> None:
+        self._broken.setdefault(name, []).extend(found)
+        self._on_broken(name, found)
+
+
+def new_nonce() -> str:
+    """What makes a campaign's words its own."""
+    return f"{random.randrange(1 << 16):04x}"

@@ -101,7 +101,7 @@ class Books(msgspec.Struct, frozen=True, kw_only=True):
     ids of messages, oldest first. *crashed*: a server process died meanwhile.
     """
 
-    seed: int
+    name: str
     canary: str
     taken: list[Taken]
     tabs: list[TabState]
@@ -172,7 +172,7 @@ def _copies(books: Books) -> Iterator[Finding]:
         if books.canary not in record.text and record.text:
             whole = REPLY_BEGINS + books.canary
             if not whole.startswith(record.text):
-                yield Finding("foreign", record.id, "holds words of nobody here")
+                yield Finding("foreign", record.id, f"holds {record.text[:60]!r}")
 
 
 def _replies(books: Books) -> Iterator[Finding]:
@@ -194,7 +194,7 @@ def _replies(books: Books) -> Iterator[Finding]:
             kind: Kind = "cut" if whole.startswith(record.text) else "altered"
             yield Finding(kind, step.run, f"{len(record.text)} of {len(whole)} code points")
         elif not whole.startswith(record.text):
-            yield Finding("altered", step.run, "is not what the model said")
+            yield Finding("altered", step.run, f"is {record.text[:60]!r}")
 
 
 def _trees(books: Books) -> Iterator[Finding]:

@@ -6,8 +6,9 @@ It owes nothing to the client library, whose faults it is to show as well.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,6 +19,11 @@ Wish = Literal[
     "resume",  # an event is missing: a new connection gets it
     "read",  # everything may have changed: read it over HTTP
 ]
+
+
+KEPT_AFTER_S = 1.0
+"""What of a reply was shown so long before its end must be kept, whatever was killed (promised are
+0.25 s; more is granted to a busy machine)."""
 
 
 def digest(text: str) -> str:
@@ -31,11 +37,24 @@ class ReplyCopy:
 
     run: str
     conversation: str = ""
+    question: str = ""
     text: str = ""
     done: bool = False
     status: str = ""
     mended: bool = False
     """The end brought text that had not come as deltas."""
+    grew: list[tuple[float, int]] = field(default_factory=list)
+    """When it was how long."""
+
+    def extend(self, text: str, now: float) -> None:
+        """Append *text*."""
+        self.text += text
+        self.grew.append((now, len(self.text)))
+
+    def owed(self) -> int:
+        """So many code points must be kept of it, whatever happens to the server."""
+        last = self.grew[-1][0] if self.grew else 0.0
+        return max((size for at, size in self.grew if at <= last - KEPT_AFTER_S), default=0)
 
 
 @dataclass(frozen=True)
@@ -69,6 +88,8 @@ class Copy:
     seq: int = 0
     said: dict[str, SaidCopy] = field(default_factory=dict)
     replies: dict[str, ReplyCopy] = field(default_factory=dict)
+    interrupted: set[str] = field(default_factory=set)
+    """Questions whose reply will not come, as the history says."""
     gone: set[str] = field(default_factory=set)
     """Deleted conversations."""
     order: dict[tuple[str, int], tuple[str, str]] = field(default_factory=dict)
@@ -77,6 +98,7 @@ class Copy:
     """How often which event was applied: epoch, type and subject."""
     complaints: list[str] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
+    clock: Callable[[], float] = time.monotonic
 
     def hello(self, token: str) -> Frame:
         """The first frame of the next connection."""
@@ -128,7 +150,7 @@ class Copy:
             case "message.created":
                 self._created(frame["conversation"], frame["message"])
             case "run.started":
-                self._reply(frame["run"], frame["conversation"])
+                self._reply(frame["run"], frame["conversation"]).question = frame["message"]
             case "run.delta":
                 return self._delta(frame["run"], frame["offset"], frame["text"])
             case "run.done":
@@ -166,7 +188,7 @@ class Copy:
         if offset < have:
             self.counts.overlaps += 1
             self._overlap(reply, offset, text)
-        reply.text += text[have - offset :]
+        reply.extend(text[have - offset :], self.clock())
         return []
 
     def _overlap(self, reply: ReplyCopy, offset: int, text: str) -> None:
@@ -182,25 +204,38 @@ class Copy:
 
     def _ended(self, message: Frame, conversation: str) -> None:
         """The text that holds, as an event or the history tells it."""
-        reply = self._reply(message["id"], conversation)
-        if reply.done and (reply.text, reply.status) != (message["text"], message["status"]):
+        reply, text = self._reply(message["id"], conversation), message["text"]
+        if reply.done and (reply.text, reply.status) != (text, message["status"]):
             self.complain("changed", f"the end of {reply.run} was told twice, differently")
-        if not message["text"].startswith(reply.text):
+        cut = message["status"] == "interrupted" and reply.text.startswith(text)
+        if cut and len(text) < reply.owed():
+            self.complain("cut", f"{reply.run}: {len(text)} of {reply.owed()} code points kept")
+        if not cut and not text.startswith(reply.text):
             self.complain("contradicted", f"{reply.run}: its end is not what was shown of it")
-        reply.mended = reply.mended or (not reply.done and reply.text != message["text"])
-        reply.text, reply.status, reply.done = message["text"], message["status"], True
+        reply.mended = reply.mended or (not reply.done and reply.text != text)
+        reply.text, reply.status, reply.done = text, message["status"], True
+        self.interrupted.discard(message.get("reply_to") or "")
 
     def read(self, conversation: str, messages: Iterable[Frame], runs: Iterable[Frame]) -> None:
         """Take over what the history says of *conversation*; events may be newer than it is."""
         for message in messages:
             if message["status"] != "deleted":
                 self._created(conversation, message)
+            if message.get("reply") == "interrupted":
+                self._never_comes(message["id"])
         for run in runs:
             reply = self._reply(run["run"], conversation)
             if not reply.done:
                 self._overlap(reply, 0, run["text"][: len(reply.text)])
                 if len(run["text"]) > len(reply.text):
-                    reply.text = run["text"]
+                    reply.extend(run["text"][len(reply.text) :], self.clock())
+
+    def _never_comes(self, question: str) -> None:
+        self.interrupted.add(question)
+        for reply in [it for it in self.unfinished() if it.question == question]:
+            if reply.owed():
+                self.complain("cut", f"{reply.run}: nothing of {reply.owed()} code points kept")
+            del self.replies[reply.run]
 
     def complain(self, kind: str, detail: str) -> None:
         """Note something that the server should not have done."""

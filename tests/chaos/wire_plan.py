@@ -58,6 +58,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """One run. *late*: the last tab is opened only when the first step was taken."""
 
+    name: str
     seed: int
     canary: str
     tabs: int
@@ -78,6 +79,7 @@ def plan_of(seed: int, nonce: str = "", *, branches: bool = True) -> Plan:
         steps = [msgspec.structs.replace(step, kind="send") for step in steps]
     lines = tuple(_faults(choices) for _ in range(tabs))
     return Plan(
+        name=f"seed {seed}",
         seed=seed,
         canary=canary,
         tabs=tabs,
@@ -85,6 +87,57 @@ def plan_of(seed: int, nonce: str = "", *, branches: bool = True) -> Plan:
         lines=lines,
         late=tabs > 2 and choices.random() < 0.3,
     )
+
+
+MOMENTS: Final[dict[str, Moment]] = {
+    "the handshake": Moment("down", "handshake"),
+    "hello": Moment("up", "hello"),
+    "welcome": Moment("down", "welcome"),
+    "send": Moment("up", "send"),
+    "accepted": Moment("down", "accepted"),
+    "message.created": Moment("down", "message.created"),
+    "run.started": Moment("down", "run.started"),
+    "run.memories, before the first delta": Moment("down", "run.memories"),
+    "the first delta": Moment("down", "run.delta"),
+    "the third delta": Moment("down", "run.delta", 3),
+    "run.done": Moment("down", "run.done"),
+    "what comes after run.done": Moment("down", "conversation.updated", 2),
+}
+REPLAYS: Final[dict[str, Moment]] = {
+    "welcome again": Moment("down", "welcome"),
+    "the first frame of the replay": Moment("down", "any", 2),
+    "the third frame of the replay": Moment("down", "any", 4),
+    "the reply of the replay": Moment("down", "run.delta"),
+}
+"""Moments of the connection after one that was cut while a reply came."""
+MANY_WORDS: Final = 30
+
+
+def moment_plans(nonce: str) -> list[Plan]:
+    """Each fault at each moment at which it makes a difference, of the tab that speaks; another
+    tab watches on a line that holds.
+    """
+    cut = LineFault(0, Moment("down", "run.delta", 2), "cut", 150)
+    found: list[Plan] = []
+    for action in ACTIONS:
+        amount = AMOUNTS.get(action, (0, 0))[1] // 4
+        begun = [(name, (LineFault(0, it, action, amount),)) for name, it in MOMENTS.items()]
+        again = [(name, (cut, LineFault(1, it, action, amount))) for name, it in REPLAYS.items()]
+        for name, faults in (*begun, *again):
+            choices = random.Random(name)
+            canary = f"f{len(found)}x{nonce}q"
+            words = " ".join(choices.choice(WORDS) for _ in range(MANY_WORDS))
+            step = Step(kind="send", tab=0, text=f"{canary}0 {words} end")
+            plan = Plan(
+                name=f"{action} at {name}",
+                seed=len(found),
+                canary=canary,
+                tabs=2,
+                steps=(step,),
+                lines=(faults, ()),
+            )
+            found.append(plan)
+    return found
 
 
 def _step(choices: random.Random, canary: str, number: int, tabs: int) -> Step:

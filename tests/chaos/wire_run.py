@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Final, Protocol
 
 import anyio
@@ -85,9 +85,7 @@ class Run:
     async def run(self) -> Outcome:
         """From a new guest to the books."""
         began = anyio.current_time()
-        answer = await self._http.post("/api/session")
-        answer.raise_for_status()
-        self._token = answer.json()["token"]
+        self._token = await self._new_guest()
         name = f"{self._plan.canary}-{random.randrange(1 << 32):08x}"
         self._talks = [f"{name}-{number}" for number in range(2)]
         async with AsyncExitStack() as stack:
@@ -109,6 +107,14 @@ class Run:
             counts=self._counts(),
             took_s=anyio.current_time() - began,
         )
+
+    async def _new_guest(self) -> str:
+        while True:  # until there is a server; a run is bounded as a whole
+            with suppress(httpx.HTTPError):
+                answer = await self._http.post("/api/session")
+                answer.raise_for_status()
+                return str(answer.json()["token"])
+            await anyio.sleep(AGAIN_S)
 
     async def _play(self, tasks: TaskGroup) -> None:
         async with anyio.create_task_group() as stops:
@@ -194,11 +200,14 @@ class Run:
         return (
             tab.settled
             and all(taken.message in tab.copy.said for taken in accepted)
-            and all(self._ended(tab, taken.run) for taken in accepted)
+            and all(self._ended(tab, taken.run) or self._given_up(tab, taken) for taken in accepted)
         )
 
+    def _given_up(self, tab: AnyTab, taken: Taken) -> bool:
+        return self._crashed and taken.message in tab.copy.interrupted
+
     async def _books(self) -> Books:
-        wanted = {taken.run for taken in self._taken if taken.run}
+        wanted = {taken.run for taken in self._taken if taken.run and not self._crashed}
         stored = await self._export()
         with anyio.move_on_after(LATE_WITHIN_S):
             while not wanted <= {record.id for record in stored}:
@@ -206,7 +215,7 @@ class Run:
                 stored = await self._export()
         history = await self._history()
         return Books(
-            seed=self._plan.seed,
+            name=self._plan.name,
             canary=self._plan.canary,
             taken=self._taken,
             tabs=[state_of(f"tab {number}", tab.copy) for number, tab in enumerate(self._tabs)],
@@ -221,10 +230,11 @@ class Run:
     async def _export(self) -> list[Stored]:
         headers = {"Authorization": f"Bearer {self._token}"}
         while True:  # a run is bounded as a whole; four exports are made at the same time at most
-            answer = await self._http.get("/api/export", headers=headers)
-            if answer.status_code == httpx.codes.OK:
-                lines = answer.content.split(b"\n")
-                return [msgspec.json.decode(line, type=Stored) for line in lines if line]
+            with suppress(httpx.HTTPError):
+                answer = await self._http.get("/api/export", headers=headers)
+                if answer.status_code == httpx.codes.OK:
+                    lines = answer.content.split(b"\n")
+                    return [msgspec.json.decode(line, type=Stored) for line in lines if line]
             await anyio.sleep(AGAIN_S)
 
     async def _history(self) -> dict[str, list[Frame]]:
@@ -263,11 +273,6 @@ def state_of(name: str, copy: Copy) -> TabState:
         told={f"{epoch} {kind} {subject}": n for (epoch, kind, subject), n in copy.told.items()},
         complaints=list(copy.complaints),
     )
-
-
-def lossy(plan: Plan) -> bool:
-    """Whether frames get lost in it, which TCP never does."""
-    return any(fault.action in LOSSY for faults in plan.lines for fault in faults)
 
 
 def summed(outcomes: Sequence[Outcome]) -> tuple[dict[str, int], dict[str, int]]:
