@@ -68,10 +68,12 @@ export function readMessages(conversation, before = null) {
 }
 
 /** Has the branch shown that message `head` is on; returns the conversation as it is then. */
-export function chooseHead(conversation, head) {
-  return request(`api/conversations/${encodeURIComponent(conversation)}`, {
+export async function chooseHead(conversation, head) {
+  const path = `api/conversations/${encodeURIComponent(conversation)}`;
+  const answer = await request(path, {
     method: "PATCH",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ head }),
   });
+  return answer.conversation;
 }

@@ -186,7 +186,7 @@ export class Chat {
   #accepted({ re, message, conversation, run, duplicate }) {
     const entry = this.outbox.accepted(re, run);
     const thread = this.#threads.get(conversation);
-    if (thread !== undefined) thread.isNew = false;
+    thread?.begin();
     const isHeld = thread?.has(message);
     if (entry !== undefined && "text" in entry) this.#said(entry, message, conversation);
     this.#begun(run);
@@ -225,7 +225,7 @@ export class Chat {
     // A reply, which is stored under the id of its run, is announced by run.done.
     if (this.live.runs.has(message.id)) return;
     const thread = this.#threads.get(conversation);
-    if (thread !== undefined) thread.isNew = false;
+    thread?.begin();
     thread?.add(message);
     this.#hooks.onTouched({ id: conversation, text: message.text, timestamp: message.timestamp });
   }
@@ -245,9 +245,23 @@ export class Chat {
     const known = ended === null ? {} : { memories: ended.memories ?? [] };
     const told = { error: frame.error, finishReason: frame.finish_reason, stored: frame.stored };
     const reply = { ...known, ...(isAgain ? {} : told), ...frame.message };
-    thread.add(reply, `run:${frame.run}`);
+    if (this.#isAside(thread, reply, ended)) this.#leftAside(thread, frame);
+    else thread.add(reply, `run:${frame.run}`);
     if (thread === this.thread && !isAgain) this.#hooks.onReply(reply);
     this.#verify(frame, thread);
+  }
+
+  /** Whether another reply stays in its place: `reply` is empty, or something was said meanwhile. */
+  #isAside(thread, reply, ended) {
+    if (!thread.hasBeside(reply)) return false;
+    return reply.text === "" || ended?.since === undefined || thread.hasGrown(ended.since);
+  }
+
+  /** What stands beside it is shown further on; the history knows which. */
+  #leftAside(thread, { error }) {
+    if (thread !== this.thread) return;
+    this.reread();
+    if (error) this.#hooks.onFault(error);
   }
 
   /** A text that is not what was announced came to harm on its way: the stored one is read. */

@@ -8,14 +8,9 @@ export class Editor {
   #send = element("button", { type: "submit", class: "quiet main" }, "Send");
   #note = element("span", { class: "note", role: "status" });
   #onEnd;
-  #before;
 
-  /**
-   * `onEnd(text)` once, when it is to go: with what is to be said instead, or null. Whoever edits
-   * nothing changes nothing.
-   */
+  /** `onEnd(text)` once, when it is to go: with what is to be said instead, or null. */
   constructor(text, onEnd) {
-    this.#before = text;
     this.#onEnd = onEnd;
     const cancel = element("button", { type: "button", class: "quiet" }, "Cancel");
     const buttons = element("div", { class: "buttons" }, this.#note, cancel, this.#send);
@@ -50,9 +45,7 @@ export class Editor {
   }
 
   #submit() {
-    const text = this.#box.value.trim();
-    if (this.#send.disabled) return;
-    this.#onEnd(text === this.#before.trim() ? null : text);
+    if (!this.#send.disabled) this.#onEnd(this.#box.value.trim());
   }
 
   #measure() {

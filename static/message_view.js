@@ -103,8 +103,9 @@ export class MessageView {
   #time = element("time");
   #note = element("span", { class: "note" });
   #actions = element("span", { class: "actions" });
-  #branch;
+  #tools;
   #tool;
+  #branch = null;
   #editor = null;
 
   /**
@@ -114,12 +115,12 @@ export class MessageView {
   constructor(item, onAction) {
     this.#isOwn = item.role === "user";
     this.#onAction = onAction;
-    this.#branch = new BranchSwitch((id, step) => this.#act("choose", { id, step }));
     this.#tool = this.#isOwn
       ? toolButton("rewrite", () => this.edit(this.#item.text))
       : toolButton("again", () => this.#act("again"));
-    const tools = element("span", { class: "tools" }, this.#branch.element, this.#tool);
-    const foot = element("div", { class: "foot" }, this.#time, this.#note, this.#actions, tools);
+    this.#tools = element("span", { class: "tools" }, this.#tool);
+    const parts = [this.#time, this.#note, this.#actions, this.#tools];
+    const foot = element("div", { class: "foot" }, ...parts);
     const body = element("div", { class: "body" }, this.#text, this.#remembered.element, foot);
     this.element = element("article", { class: this.#isOwn ? "message own" : "message reply" });
     if (!this.#isOwn) this.element.append(element("span", { class: "mark" }, icon("logo")));
@@ -133,7 +134,7 @@ export class MessageView {
     if (item.timestamp !== before.timestamp) this.#drawTime(item);
     this.#remembered.update(item.memories ?? []);
     this.#drawNote(noteFor(item));
-    this.#branch.update(item.branches ?? [], item.id);
+    this.#drawBranch(item);
     this.#tool.hidden = this.#isOwn ? !canBeEdited(item) : !canBeAgain(item);
     this.element.classList.toggle("last", Boolean(item.isLast));
     this.element.classList.toggle("live", Boolean(item.live));
@@ -145,7 +146,8 @@ export class MessageView {
     this.#closeEditor();
     this.#editor = new Editor(text, (changed) => {
       this.#closeEditor();
-      if (changed === null) this.#tool.focus();
+      const isSame = changed === null || changed === this.#item.text.trim();
+      if (isSame) this.#tool.focus();
       else this.#act("rewrite", changed);
     });
     this.#text.hidden = true;
@@ -156,7 +158,15 @@ export class MessageView {
 
   /** The keyboard goes on where it chose the version that is shown now. */
   focusBranch(step) {
-    this.#branch.focus(step);
+    this.#branch?.focus(step);
+  }
+
+  #drawBranch({ branches = [], id }) {
+    if (branches.length > 1 && this.#branch === null) {
+      this.#branch = new BranchSwitch((wanted, step) => this.#act("choose", { id: wanted, step }));
+      this.#tools.prepend(this.#branch.element);
+    }
+    this.#branch?.update(branches, id);
   }
 
   #closeEditor() {

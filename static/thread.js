@@ -31,6 +31,13 @@ export class Thread {
     return this.fault !== null && isMissing(this.fault);
   }
 
+  /** Its first message is stored: all of it is held, and there is nothing to read. */
+  begin() {
+    if (!this.isNew) return;
+    this.isNew = false;
+    this.settle();
+  }
+
   /** How a read of it ended: with `fault`, or well. */
   settle(fault = null) {
     this.fault = fault;
@@ -56,9 +63,19 @@ export class Thread {
     return this.#messages.some((message) => message.client_id === clientId);
   }
 
-  /** A point in time to give to `merge`. */
+  /** Whether a message is held that stands where `message` does. */
+  hasBeside(message) {
+    return this.#messages.some((held) => isSibling(held, message));
+  }
+
+  /** A point in time to give to `merge` and `hasGrown`. */
   mark() {
     return this.#arrived;
+  }
+
+  /** Whether a message came in live after `mark`. */
+  hasGrown(mark) {
+    return this.#arrived > mark;
   }
 
   /**
@@ -119,9 +136,10 @@ export function questionOf(message) {
 
 /** Whether two messages are alternatives: said in the same place, to the same. */
 function isSibling(held, message) {
-  if (held.role !== message.role || held.parent === undefined) return false;
+  if (held.id === message.id || held.role !== message.role) return false;
   // A reply that is not stored is nobody's sibling: what comes next is said in its place.
-  if (held.stored === false || held.parent !== message.parent) return false;
+  if (held.stored === false || held.parent === undefined) return false;
+  if (held.parent !== message.parent) return false;
   return questionOf(held) === questionOf(message);
 }
 

@@ -42,7 +42,7 @@ class FakeServer:
         self.frames: list[Json] = []
         self.hellos: list[Json] = []
         self.reads: list[str] = []
-        """What was read: ``list``, or the id of a conversation."""
+        """What was asked for over HTTP: ``session``, ``list``, or the id of a conversation."""
         self.users: dict[str, FakeUser] = {}
         self._connections: dict[WebSocket, FakeUser] = {}
         self._numbers = itertools.count(1)
@@ -149,6 +149,7 @@ class FakeServer:
         return FileResponse(STATIC / "index.html", headers={"Content-Security-Policy": POLICY})
 
     async def _session(self, request: Request) -> Response:
+        self.reads.append("session")
         bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
         token = bearer or request.cookies.get(COOKIE, "")
         if not token:
@@ -199,7 +200,7 @@ class FakeServer:
         conversation.head = str((await request.json())["head"])
         updated: Json = {"type": "conversation.updated", "conversation": conversation.view()}
         await self.tell(user, updated)
-        return JSONResponse(conversation.view())
+        return JSONResponse({"conversation": conversation.view()})
 
     async def _socket_of(self, websocket: WebSocket) -> None:
         if self.script.refuse_connections:

@@ -155,9 +155,10 @@ class FakeTurns:
         message: Json = {"id": run.id, "parent": parent, "role": "assistant"}
         message |= {"text": run.text, "timestamp": time.time(), "status": status}
         message |= {"model": reply.model, "reply_to": run.question}
+        shown = conversation.tail()
         conversation.add(message)
         if run.parent is not None:
-            conversation.head = run.id
+            conversation.head = run.id if run.text else shown
         del user.runs[run.id]
         done = _done(conversation, message) | {"finish_reason": reply.finish_reason}
         done |= {"stored": False, "kept": True} if reply.kept else {}
