@@ -49,6 +49,7 @@ async def admin_metrics(request: Request) -> Response:
         "hotMemory": hot_together(figures),
         "readiness": state["readiness"].report(reasons=True),
         "workers": worker_lines(figures),
+        "answeredBy": state["workforce"].slot,
     }
     return json_response({**msgspec.to_builtins(facts), **beside})
 

@@ -74,17 +74,31 @@ class ErasureDoor:
 
     async def resume(self) -> int:
         """Hide again what the last process did not finish; before anything is served. How many."""
-        await self.refresh()
+        await self._look()
         return len(self._unfinished)
 
     async def refresh(self) -> None:
-        """Hide what the ledger has by now, and show again what is finished."""
+        """Hide what the ledger has by now, and show again what is finished; no title of this
+        process's is made of hidden words then, if the store can be read.
+        """
+        new = await self._look()
+        for erasure in new if self.serves else ():
+            try:
+                stored = await self._guard.unhidden.by_ids(named(erasure), erasure.messages)
+                await self._untitle([it for it in stored if it.status != "deleted"])
+            except StoreError as fault:
+                log.info("erasure.title_later", reason=str(fault))
+
+    async def _look(self) -> list[Erasure]:
+        """Look at the ledger; the erasures of messages that are new here."""
         async with self._entering:
             entered = {it.id: it for it in await anyio.to_thread.run_sync(self._ledger.unfinished)}
-            for erasure in entered.values():
+            new = [it for it in entered.values() if it.id not in self._unfinished]
+            for erasure in new:
                 self._take_up(erasure)
             for erasure in [it for it in self._unfinished.values() if it.id not in entered]:
                 self._end(erasure)
+        return [erasure for erasure in new if erasure.messages]
 
     async def watch(self) -> None:
         """Look at the ledger whenever another process entered something, until cancelled."""
