@@ -184,9 +184,11 @@ async def make_memory(
             embed=EmbeddingFallback(embedder).embedded_many,
         )
     )
-    return DualMemory(
+    memory = DualMemory(
         long_term, short_term, embedder, hot, window_messages=settings.redis.window_messages
     )
+    memory.conversations.shared = workers > 1 or bool(settings.chroma.url)
+    return memory
 
 
 async def open_memory(

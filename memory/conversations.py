@@ -47,6 +47,10 @@ class ConversationDirectory:
         self._long_term = long_term
         self._known: OrderedDict[Key, Conversation] = OrderedDict()
         self._unsaved: dict[Key, Conversation] = {}
+        self.shared = False
+        """Other processes write to the list as well: title and head are read each time, and of
+        what is written behind only the time counts.
+        """
 
     async def begin(self, first: Message) -> Conversation:
         """Make sure that the conversation that *first* opens stands in the list.
@@ -180,9 +184,10 @@ class ConversationDirectory:
         """
         key = (user, conversation)
         known = self._at_hand(key)
-        if known is None:
+        if known is None or self.shared:
             stored = await self._long_term.conversation(user, conversation)
-            known = self._at_hand(key) or stored  # what came to hand meanwhile is newer
+            # What came to hand meanwhile is newer, unless others write as well.
+            known = self._current(key, stored) if self.shared else self._at_hand(key) or stored
             if known is not None:
                 self._remember(known)
         return known
@@ -240,12 +245,25 @@ class ConversationDirectory:
         if conversation is None:
             return
         try:
+            if self.shared:
+                stored = await self._long_term.conversation(*key)
+                if stored is None:
+                    return  # deleted elsewhere
+                conversation = _at_least(stored, conversation.updated_at)
             await self._long_term.save_conversation(conversation)
         except UserBeingErased:
             self.forget(conversation.user)
         except BaseException:
             self._unsaved.setdefault(key, self._known.get(key, conversation))
             raise
+
+    def _current(self, key: Key, stored: Conversation | None) -> Conversation | None:
+        """As another process may have left it, with the time that waits to be written."""
+        if stored is None:
+            self._known.pop(key, None)
+            return None
+        waiting = self._unsaved.get(key)
+        return stored if waiting is None else _at_least(stored, waiting.updated_at)
 
     def _at_hand(self, key: Key) -> Conversation | None:
         return self._known.get(key) or self._unsaved.get(key)
@@ -256,6 +274,10 @@ class ConversationDirectory:
         self._known.move_to_end(key)
         while len(self._known) > MAX_CACHED:
             self._known.popitem(last=False)
+
+
+def _at_least(known: Conversation, updated_at: float) -> Conversation:
+    return msgspec.structs.replace(known, updated_at=max(known.updated_at, updated_at))
 
 
 def _said(known: Conversation, message: Message, *, head: MessageId | None) -> Conversation:
