@@ -16,6 +16,7 @@ from chat_server.letters import (
     Answered,
     AnyWriting,
     Asked,
+    BegunAnew,
     Counted,
     Here,
     Live,
@@ -34,6 +35,8 @@ POST_AT_ONCE: Final = 500
 MOST_ASKED: Final = 1_000
 """Commands of other nodes that are carried out at once; beyond them the sender is told ``busy``."""
 
+OfUser = Here | BegunAnew | Live | LiveDelta
+"""Letters about a user's events."""
 Reply = Callable[[bytes], None]
 """Takes one event of an answer, as JSON."""
 
@@ -65,7 +68,7 @@ class Courier:
         self._questions: dict[int, _Question] = {}
         self._asked = 0
         self.on_event: Callable[[Event], None] = lambda _event: None
-        self.on_live: Callable[[NodeId, Here | Live | LiveDelta], None] = lambda _node, _live: None
+        self.on_live: Callable[[NodeId, OfUser], None] = lambda _node, _live: None
         self.on_asked: Callable[[Asked, Reply], Awaitable[None]] | None = None
         self.on_missed: Callable[[], None] = lambda: None
         """Something may have been missed: whatever is known through letters is to be looked up."""
@@ -169,7 +172,10 @@ class Courier:
         if isinstance(body, Counted):
             self._compare(came.sender, body)
             return
-        self._count(came.sender, to_me + 1, to_all)
+        if isinstance(body, BegunAnew):
+            self._count(came.sender, to_me, to_all + 1)
+        else:
+            self._count(came.sender, to_me + 1, to_all)
         self._open(came.sender, body)
 
     def _count(self, sender: NodeId, to_me: int, to_all: int) -> None:
@@ -196,7 +202,7 @@ class Courier:
 
     def _open(self, sender: NodeId, body: AnyWriting | None) -> None:
         match body:
-            case Here() | Live() | LiveDelta():
+            case Here() | BegunAnew() | Live() | LiveDelta():
                 self.on_live(sender, body)
             case Asked():
                 self._tasks.start_soon(self._carry_out, sender, body)

@@ -31,6 +31,12 @@ class Here(Writing, frozen=True, kw_only=True):
     user: UserId
 
 
+class BegunAnew(Writing, frozen=True, kw_only=True):
+    """``user``'s events are numbered anew: some were told by the sender alone."""
+
+    user: UserId
+
+
 class Live(Writing, frozen=True, kw_only=True):
     """A live event for ``user``'s connections, as JSON."""
 
@@ -72,7 +78,7 @@ class Answered(Writing, frozen=True, kw_only=True):
     retry_after_ms: int | None = None
 
 
-AnyWriting = Counted | Here | Live | LiveDelta | Asked | Answered
+AnyWriting = Counted | Here | BegunAnew | Live | LiveDelta | Asked | Answered
 
 _decoder: Final[msgspec.msgpack.Decoder[AnyWriting]] = msgspec.msgpack.Decoder(AnyWriting)
 _encoder: Final = msgspec.msgpack.Encoder()

@@ -41,7 +41,7 @@ class Neighbourhood:
         fanout.elsewhere = self.relay
         runs.on_shown = self.checkpoints.follow
         runs.on_finished = self.checkpoints.settle
-        self.courier.on_missed = self.relay.resync
+        self.courier.on_missed = self.relay.upkeep.compare_all
         self.node.on_broker_lost = self._broker_lost
         self._tasks = tasks
 
@@ -60,7 +60,7 @@ class Neighbourhood:
             ("letters in", self.courier.run_receiver),
             ("beats", self.node.run),
             ("events out", self.relay.run_publisher),
-            ("events in", self.relay.run_upkeep),
+            ("events in", self.relay.upkeep.run),
             ("checkpoints", self.checkpoints.run),
             ("claims", state["switchboard"].release_unused),
         ):
@@ -74,7 +74,7 @@ class Neighbourhood:
         """Others have ended what this process was making: it ends as they said."""
         state["switchboard"].lose_claims()
         state["runs"].interrupt_all()
-        self.relay.resync()
+        self.relay.upkeep.compare_all()
 
 
 @asynccontextmanager

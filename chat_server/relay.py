@@ -11,22 +11,21 @@ from typing import Final
 import anyio
 import structlog
 
-from chat_server.courier import Courier
+from chat_server.courier import Courier, OfUser
 from chat_server.events import RunDelta
 from chat_server.frames import Frame, frame_of, placed
-from chat_server.letters import Here, Live, LiveDelta
+from chat_server.letters import BegunAnew, Here, Live, LiveDelta
 from chat_server.protocol import ResumePoint
+from chat_server.relay_upkeep import RETRY_S, RelayUpkeep
 from chat_server.user_stream import UserStream
 from memory.errors import ShortTermUnavailable
-from memory.live.broker import PRESENCE_S, Broker, Event, NodeId, Outgoing, Position
+from memory.live.broker import Broker, Event, NodeId, Outgoing, Position
 from memory.messages import RunId, UserId
 
 log = structlog.get_logger(__name__)
 
 PUBLISH_AT_ONCE: Final = 200
-STAY_AT_ONCE: Final = 500
 MOST_ELSEWHERE: Final = 50_000
-RETRY_S: Final = 0.3
 
 Waiting = bytes | Frame
 """A durable event without its place, or a live one that stands behind such."""
@@ -51,14 +50,10 @@ class Relay:
         self._broker = broker
         self._courier = courier
         self._streams = streams
+        self.upkeep = RelayUpkeep(broker, courier, streams, retry_s=retry_s)
         self._lines: dict[UserId, deque[Waiting]] = {}
         self._woken = anyio.Event()
         self._nodes: OrderedDict[UserId, tuple[NodeId, ...]] = OrderedDict()
-        self._leaving: set[UserId] = set()
-        self._gaps: set[UserId] = set()
-        self._upkeep = anyio.Event()
-        self._resync = False
-        self._retry_s = retry_s
         courier.on_event = self.arrived
         courier.on_live = self.arrived_live
 
@@ -140,6 +135,7 @@ class Relay:
 
     def _deliver_alone(self, event: Outgoing) -> None:
         self._lines[event.user].popleft()
+        self.upkeep.was_alone(event.user)
         stream = self._streams.get(event.user)
         if stream is not None:
             stream.stand_alone()
@@ -157,11 +153,13 @@ class Relay:
             return
         stream.arrive(position, payload)
         if stream.has_gap:
-            self._gaps.add(user)
-            self._upkeep.set()
+            self.upkeep.fill(user)
 
-    def arrived_live(self, node: NodeId, live: Here | Live | LiveDelta) -> None:
-        """Take in a live event of another process, or its word that the user is there."""
+    def arrived_live(self, node: NodeId, live: OfUser) -> None:
+        """Take in a live event of another process, or its word of the user."""
+        if isinstance(live, BegunAnew):
+            self.upkeep.is_stale(live.user)
+            return
         if isinstance(live, Here):
             nodes = self._nodes.get(live.user, ())
             if node not in nodes:
@@ -220,82 +218,9 @@ class Relay:
         return None if rest is None else [*kept, *rest]
 
     def leave(self, user: UserId) -> None:
-        self._leaving.add(user)
-        self._upkeep.set()
-
-    def resync(self) -> None:
-        """Something may have been missed: compare every stream with the broker."""
-        self._resync = True
-        self._upkeep.set()
+        self.upkeep.leave(user)
 
     def broker_lost(self) -> None:
         """What the broker held is gone, with who is connected where."""
         self._nodes.clear()
-        self.resync()
-
-    async def run_upkeep(self) -> None:
-        """Fill gaps, renew and withdraw the word of who is connected here, until cancelled."""
-        while True:
-            with anyio.move_on_after(PRESENCE_S / 3) as rest:
-                await self._upkeep.wait()
-            self._upkeep = anyio.Event()
-            try:
-                await self._fill_gaps()
-                await self._leave_all()
-                if self._resync or rest.cancelled_caught:
-                    self._resync = False
-                    await self._stay()
-            except ShortTermUnavailable as fault:
-                log.info("events.upkeep_waits", reason=str(fault))
-                self._resync = True
-                await anyio.sleep(self._retry_s)
-                self._upkeep.set()
-
-    async def _fill_gaps(self) -> None:
-        while self._gaps:
-            user = next(iter(self._gaps))
-            stream = self._streams.get(user)
-            if stream is not None and stream.has_gap:
-                await self._fill(user, stream)
-            self._gaps.discard(user)
-
-    async def _fill(self, user: UserId, stream: UserStream) -> None:
-        """Read what did not arrive; where it is gone, clients begin anew."""
-        position = stream.position
-        events = await self._broker.since(user, position)
-        if stream.epoch != position.epoch:
-            return
-        if events is None:
-            (now,) = await self._broker.stay([user])
-            if now != stream.position:
-                stream.follow(now)
-            return
-        for seq, payload in events:
-            stream.arrive(Position(position.epoch, seq), payload)
-
-    async def _leave_all(self) -> None:
-        while self._leaving:
-            user = next(iter(self._leaving))
-            if user not in self._streams:
-                await self._broker.leave(user)
-            self._leaving.discard(user)
-            if user in self._streams:  # back meanwhile
-                await self._stay_with([user])
-
-    async def _stay(self) -> None:
-        users = list(self._streams)
-        for begin in range(0, len(users), STAY_AT_ONCE):
-            await self._stay_with(users[begin : begin + STAY_AT_ONCE])
-
-    async def _stay_with(self, users: Sequence[UserId]) -> None:
-        positions = await self._broker.stay(users)
-        for user, position in zip(users, positions, strict=True):
-            stream = self._streams.get(user)
-            if stream is None:
-                self._leaving.add(user)
-                continue
-            stream.entered = True
-            if stream.epoch != position.epoch:
-                stream.follow(position)
-            elif stream.log.seq < position.seq:
-                await self._fill(user, stream)
+        self.upkeep.compare_all()

@@ -158,6 +158,10 @@ class Broker(Protocol):
         """All events after *position* with their places, in order; ``None`` when one is gone."""
         ...
 
+    async def begin_anew(self, user: UserId) -> None:
+        """Forget *user*'s events and their numbering: some were never published."""
+        ...
+
     async def beat(self) -> Beat:
         """Give a sign of life, and hear of those of others."""
         ...

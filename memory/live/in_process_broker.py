@@ -124,6 +124,12 @@ class InProcessBroker:
             return None
         return list(place.events)[len(place.events) - missed :]
 
+    async def begin_anew(self, user: UserId) -> None:
+        hub = self._here()
+        nodes = hub.place(user).nodes
+        hub.places[user] = UserPlace()
+        hub.places[user].nodes = nodes
+
     async def beat(self) -> Beat:
         hub = self._here()
         known, now = self._node in hub.beats, hub.clock()

@@ -34,6 +34,7 @@ from memory.live.broker import (
     RunFacts,
     RunText,
 )
+from memory.live.redis_keys import Keys
 from memory.live.redis_listener import RedisListener
 from memory.live.redis_messages import nodes_in, position_in, read_message
 from memory.messages import ConversationId, RunId, UserId, user_key
@@ -50,28 +51,17 @@ _facts: Final = msgspec.json.Decoder(RunFacts)
 
 
 class RedisBroker:
-    """``Broker`` on Redis or Valkey. Keys, beside those of short-term memory::
-
-    chat:{user}:place        hash    epoch and seq of the last durable event
-    chat:{user}:events       stream  those events, "<seq>-0"
-    chat:{user}:nodes        zset    nodes that the user is connected to, until when (s)
-    chat:{user}:runs         hash    run -> facts
-    chat:{user}:run:<run>    string  its text so far
-    chat:{user}:lane:<conv>  string  "<node> <claim>" of who sees to the conversation
-    chat:{user}:sent:<id>    string  a message's id that was claimed for
-    chat:{nodes}:alive       zset    nodes, time of their last beat (us)
-    chat:{nodes}:generation  string  names what Redis holds; gone with it
-    chat:{nodes}:runs:<node> hash    run -> facts
-    """
+    """``Broker`` on Redis or Valkey; :class:`Keys` says what lies where."""
 
     def __init__(
         self, connection: RedisConnection, *, address: str, prefix: str, node: NodeId
     ) -> None:
         self._connection = connection
-        self._prefix = prefix
+        self._keys = Keys(prefix)
         self._node = node
-        self._channel = f"{prefix}post:"
-        self._listener = RedisListener(address, [f"{self._channel}{node}", f"{self._channel}*"])
+        self._listener = RedisListener(
+            address, [f"{self._keys.channel}{name}" for name in (node, "*")]
+        )
         self._claims: dict[tuple[UserId, ConversationId], str] = {}
         self._rests_until = 0.0
         names = ("publish", "enter", "since", "beat", "inherit", "claim", "release", "checkpoint")
@@ -97,11 +87,11 @@ class RedisBroker:
             "publish",
             [
                 (
-                    [self._key(event.user, part) for part in ("events", "place", "nodes")],
+                    [self._keys.of(event.user, part) for part in ("events", "place", "nodes")],
                     [
                         token_hex(8),
                         self._node,
-                        self._channel,
+                        self._keys.channel,
                         user_key(event.user),
                         KEEP_S * 1_000,
                         KEEP_EVENTS,
@@ -126,7 +116,7 @@ class RedisBroker:
             "enter",
             [
                 (
-                    [self._key(user, "place"), self._key(user, "nodes")],
+                    [self._keys.of(user, "place"), self._keys.of(user, "nodes")],
                     [token_hex(8), self._node, PRESENCE_S, PLACE_LIFE_S * 1_000],
                 )
                 for user in users
@@ -134,20 +124,24 @@ class RedisBroker:
         )
 
     async def leave(self, user: UserId) -> None:
-        key = self._key(user, "nodes")
+        key = self._keys.of(user, "nodes")
         await self._ask("leave", lambda redis: redis.zrem(key, self._node))
 
     async def since(self, user: UserId, position: Position) -> list[tuple[int, bytes]] | None:
-        keys = [self._key(user, "events"), self._key(user, "place")]
+        keys = [self._keys.of(user, "events"), self._keys.of(user, "place")]
         (events,) = await self._many("since", [(keys, [position.epoch, position.seq])])
         if events is None:
             return None
         return list(enumerate(events, start=position.seq + 1))
 
+    async def begin_anew(self, user: UserId) -> None:
+        keys = [self._keys.of(user, "place"), self._keys.of(user, "events")]
+        await self._ask("begin_anew", lambda redis: redis.unlink(*keys))
+
     async def beat(self) -> Beat:
         answer = await self._connection.run(
             self._script["beat"],
-            [f"{self._prefix}{{nodes}}:alive", f"{self._prefix}{{nodes}}:generation"],
+            [self._keys.alive, self._keys.generation],
             self._node,
             token_hex(8),
             FORGET_NODES_S * 1_000_000,
@@ -165,9 +159,9 @@ class RedisBroker:
         left = await self._connection.run(
             self._script["inherit"],
             [
-                f"{self._prefix}{{nodes}}:alive",
-                self._node_runs(node),
-                self._node_runs(self._node),
+                self._keys.alive,
+                self._keys.runs_of(node),
+                self._keys.runs_of(self._node),
             ],
             node,
             int(DEAD_AFTER_S * 1_000_000),
@@ -175,9 +169,7 @@ class RedisBroker:
         return None if left is None else await self._with_texts(left)
 
     async def depart(self) -> None:
-        await self._ask(
-            "depart", lambda redis: redis.zrem(f"{self._prefix}{{nodes}}:alive", self._node)
-        )
+        await self._ask("depart", lambda redis: redis.zrem(self._keys.alive, self._node))
 
     async def claim(
         self,
@@ -187,9 +179,9 @@ class RedisBroker:
         client_id: str | None,
         alive: Collection[NodeId],
     ) -> Claim:
-        keys = [self._key(user, f"lane:{conversation}")]
+        keys = [self._keys.of(user, f"lane:{conversation}")]
         if client_id is not None:
-            keys.append(self._key(user, f"sent:{client_id}"))
+            keys.append(self._keys.of(user, f"sent:{client_id}"))
         token = token_hex(8)
         lives = [CLAIM_LIFE_S * 1_000, SENT_LIFE_S * 1_000]
         ((holder, repeated),) = await self._many(
@@ -203,17 +195,19 @@ class RedisBroker:
     async def release(self, user: UserId, conversation: ConversationId) -> None:
         claimed = self._claims.pop((user, conversation), None)
         if claimed is not None:
-            await self._many("release", [([self._key(user, f"lane:{conversation}")], [claimed])])
+            await self._many(
+                "release", [([self._keys.of(user, f"lane:{conversation}")], [claimed])]
+            )
 
     async def begin_run(self, facts: RunFacts) -> None:
         encoded = msgspec.json.encode(facts)
 
         async def call(redis: Redis) -> None:
             async with redis.pipeline(transaction=False) as pipeline:
-                pipeline.hset(self._key(facts.user, "runs"), facts.run, encoded)
-                pipeline.expire(self._key(facts.user, "runs"), CLAIM_LIFE_S)
-                pipeline.hset(self._node_runs(self._node), facts.run, encoded)
-                pipeline.expire(self._node_runs(self._node), CLAIM_LIFE_S)
+                pipeline.hset(self._keys.of(facts.user, "runs"), facts.run, encoded)
+                pipeline.expire(self._keys.of(facts.user, "runs"), CLAIM_LIFE_S)
+                pipeline.hset(self._keys.runs_of(self._node), facts.run, encoded)
+                pipeline.expire(self._keys.runs_of(self._node), CLAIM_LIFE_S)
                 await pipeline.execute()
 
         await self._ask("begin_run", call)
@@ -223,7 +217,7 @@ class RedisBroker:
             "checkpoint",
             [
                 (
-                    [self._key(text.user, f"run:{text.run}")],
+                    [self._keys.of(text.user, f"run:{text.run}")],
                     [text.offset_bytes, text.piece, RUN_LIFE_S * 1_000],
                 )
                 for text in texts
@@ -234,15 +228,15 @@ class RedisBroker:
     async def end_run(self, user: UserId, run: RunId) -> None:
         async def call(redis: Redis) -> None:
             async with redis.pipeline(transaction=False) as pipeline:
-                pipeline.hdel(self._key(user, "runs"), run)
-                pipeline.hdel(self._node_runs(self._node), run)
-                pipeline.unlink(self._key(user, f"run:{run}"))
+                pipeline.hdel(self._keys.of(user, "runs"), run)
+                pipeline.hdel(self._keys.runs_of(self._node), run)
+                pipeline.unlink(self._keys.of(user, f"run:{run}"))
                 await pipeline.execute()
 
         await self._ask("end_run", call)
 
     async def runs(self, user: UserId) -> list[LiveRun]:
-        key = self._key(user, "runs")
+        key = self._keys.of(user, "runs")
         return await self._with_texts(await self._ask("runs", lambda redis: redis.hvals(key)))
 
     async def _with_texts(self, encoded: Sequence[bytes | str]) -> list[LiveRun]:
@@ -253,7 +247,7 @@ class RedisBroker:
         async def call(redis: Redis) -> list[bytes | None]:
             async with redis.pipeline(transaction=False) as pipeline:
                 for one in facts:
-                    pipeline.get(self._key(one.user, f"run:{one.run}"))
+                    pipeline.get(self._keys.of(one.user, f"run:{one.run}"))
                 values: list[bytes | None] = await pipeline.execute()
                 return values
 
@@ -267,7 +261,7 @@ class RedisBroker:
         async def call(redis: Redis) -> None:
             async with redis.pipeline(transaction=False) as pipeline:
                 for node, body in letters:
-                    channel = f"{self._channel}{node or '*'}"
+                    channel = f"{self._keys.channel}{node or '*'}"
                     pipeline.publish(channel, b"L%b\n%b" % (self._node.encode(), body))
                 await pipeline.execute()
 
@@ -293,9 +287,3 @@ class RedisBroker:
         except ShortTermUnavailable:
             self._rests_until = anyio.current_time() + REST_S
             raise
-
-    def _key(self, user: UserId, part: str) -> str:
-        return f"{self._prefix}{{{user_key(user)}}}:{part}"
-
-    def _node_runs(self, node: NodeId) -> str:
-        return f"{self._prefix}{{nodes}}:runs:{node}"

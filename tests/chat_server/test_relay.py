@@ -35,12 +35,12 @@ class Process:
         self.fanout = Fanout()
         self.relay = Relay(self.broker, self.courier, self.fanout.streams, retry_s=0.01)
         self.fanout.elsewhere = self.relay
-        self.courier.on_missed = self.relay.resync
+        self.courier.on_missed = self.relay.upkeep.compare_all
         for task in (
             self.courier.run_sender,
             self.courier.run_receiver,
             self.relay.run_publisher,
-            self.relay.run_upkeep,
+            self.relay.upkeep.run,
         ):
             tasks.start_soon(task)
 
@@ -56,7 +56,9 @@ async def processes(count: int = NODES) -> AsyncIterator[tuple[Hub, list[Process
 class Tab:
     """A client that follows the protocol: what it has seen, and whether that can be right."""
 
-    def __init__(self) -> None:
+    def __init__(self, published: list[str]) -> None:
+        self._published = published
+        self._read_of = 0
         self.stack: AsyncExitStack | None = None
         self.outbox = Outbox()
         self.place: ResumePoint | None = None
@@ -76,7 +78,13 @@ class Tab:
 
     def _read_all(self, epoch: str, seq: int) -> None:
         self.place, self.began_at = ResumePoint(epoch, seq), seq
+        self._read_of = len(self._published)
         self.seen.clear()
+
+    @property
+    def unheard(self) -> set[str]:
+        """What was published since it last read over HTTP, and never arrived."""
+        return set(self._published[self._read_of :]) - set(self.seen)
 
     async def leave(self) -> None:
         await self.read()
@@ -127,18 +135,22 @@ async def test_no_tab_has_a_hole_or_an_event_twice_and_in_the_end_all_have_the_s
 ) -> None:
     async with processes() as (hub, nodes):
         await anyio.wait_all_tasks_blocked()
-        tabs = [Tab() for _ in range(TABS)]
+        published: list[str] = []
+        tabs = [Tab(published) for _ in range(TABS)]
         for number, (what, which) in enumerate(steps):
             if what == "tab":
                 tab = tabs[which % TABS]
                 await (tab.leave() if tab.stack else tab.come(nodes[which // TABS]))
             else:
+                if what == "publish":
+                    published.append(f"r{number}")
                 await _happens(hub, nodes, what, which, number)
             for tab in tabs:
                 await tab.read()
         await _settled(hub, nodes)
-        for node in nodes:
-            node.fanout.publish(ANN, started(10_000))
+        for number, node in enumerate(nodes, start=10_000):
+            published.append(f"r{number}")
+            node.fanout.publish(ANN, started(number))
         await _settled(hub, nodes)
         here = [tab for tab in tabs if tab.stack is not None]
         for tab in here:
@@ -146,6 +158,7 @@ async def test_no_tab_has_a_hole_or_an_event_twice_and_in_the_end_all_have_the_s
         assert len({tab.place for tab in here}) <= 1
         place = hub.place(ANN)
         for tab in here:
+            assert not tab.unheard
             assert tab.place == ResumePoint(place.epoch, place.seq)
             stored = [msgspec.json.decode(event)["run"] for _, event in place.events]
             assert tab.seen == stored[len(stored) - (place.seq - tab.began_at) :]
@@ -178,7 +191,7 @@ async def _settled(hub: Hub, nodes: list[Process]) -> None:
     for _ in range(3):
         for node in nodes:
             node.courier.announce()
-            node.relay.resync()
+            node.relay.upkeep.compare_all()
         await anyio.sleep(0.02)  # those who failed rest a while
         await anyio.wait_all_tasks_blocked()
 
@@ -233,7 +246,12 @@ async def test_a_letter_that_is_lost_is_noticed_with_the_next_count(lost: str) -
             await anyio.wait_all_tasks_blocked()
             one.courier.announce()
             await anyio.wait_all_tasks_blocked()
-            two.courier.on_missed = lambda: (missed.append(1), two.relay.resync())[0]
+
+            def note() -> None:
+                missed.append(1)
+                two.relay.upkeep.compare_all()
+
+            two.courier.on_missed = note
             hub.loses = lambda node: node == "n1"
             if lost == "an event":
                 one.fanout.publish(ANN, started(2))

@@ -238,6 +238,19 @@ class BrokerContract:
         assert after.epoch != before.epoch
         assert after.seq == 1
 
+    async def test_a_numbering_begins_anew_for_one_user_whose_nodes_stay(
+        self, world: World
+    ) -> None:
+        one, two = world.open(ONE), world.open(TWO)
+        await two.enter(ANN)
+        before = await one.publish([Outgoing(ANN, b"{}"), Outgoing(BOB, b"{}")])
+        await one.begin_anew(ANN)
+        assert await one.since(ANN, before[0].position) is None
+        assert await one.since(BOB, before[1].position) == []
+        (after,) = await one.publish([Outgoing(ANN, b"{}")])
+        assert after.position.epoch != before[0].position.epoch
+        assert after.nodes == (TWO,)
+
     async def test_without_an_answer_every_call_says_so(self, world: World) -> None:
         one = world.open(ONE)
         world.break_off()

@@ -1,0 +1,37 @@
+"""The broker's keys in Redis."""
+
+from __future__ import annotations
+
+from memory.live.broker import NodeId
+from memory.messages import UserId, user_key
+
+
+class Keys:
+    """Beside the keys of short-term memory, with the encoded user as hash tag likewise::
+
+    chat:{user}:place        hash    epoch and seq of the last durable event
+    chat:{user}:events       stream  those events, "<seq>-0"
+    chat:{user}:nodes        zset    nodes that the user is connected to, until when (s)
+    chat:{user}:runs         hash    run -> facts
+    chat:{user}:run:<run>    string  its text so far
+    chat:{user}:lane:<conv>  string  "<node> <claim>" of who sees to the conversation
+    chat:{user}:sent:<id>    string  a message's id that was claimed for
+    chat:{nodes}:alive       zset    nodes, time of their last beat (us)
+    chat:{nodes}:generation  string  names what Redis holds; gone with it
+    chat:{nodes}:runs:<node> hash    run -> facts
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self.channel = f"{prefix}post:"
+        """What comes before a node's name, or ``*``, in the name of a channel."""
+        self.alive = f"{prefix}{{nodes}}:alive"
+        self.generation = f"{prefix}{{nodes}}:generation"
+
+    def of(self, user: UserId, part: str) -> str:
+        """One of *user*'s keys."""
+        return f"{self._prefix}{{{user_key(user)}}}:{part}"
+
+    def runs_of(self, node: NodeId) -> str:
+        """The runs that *node* makes."""
+        return f"{self._prefix}{{nodes}}:runs:{node}"
