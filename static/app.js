@@ -205,6 +205,7 @@ function route() {
   const [, place, message] = /^#(\/c\/[^/]+)(?:\/([^/]+))?$/.exec(location.hash) ?? [];
   const conversation = place ? decodeURIComponent(place.slice("/c/".length)) : null;
   drawer.close();
+  next.branch = null;
   const isOpen = conversation !== null && conversation === chat.thread?.conversation;
   if (!isOpen) chat.open(conversation);
   conversations.select(chat.thread.conversation);

@@ -144,6 +144,7 @@ export class Chat {
   connected(welcome) {
     const isResumed = this.live.welcome(welcome);
     this.outbox.connected(welcome.user);
+    this.#ask(this.live.runs.all());
     const { reading } = this.thread;
     // A conversation that was opened meanwhile was never read.
     if (!isResumed || (reading !== "read" && reading !== "loading")) this.reread();

@@ -64,6 +64,63 @@ NOT_CONTIGUOUS = """async () => {
     return [thread.messages.map((held) => held.id).join(" "), thread.before];
 }"""
 
+SIBLINGS = """async () => {
+    const { Thread } = await import("/thread.js");
+    const said = (id, parent, more = {}) => ({ id, role: "user", parent, text: id, ...more });
+    const reply = (id, parent, question) => (
+        { ...said(id, parent, { role: "assistant" }), reply_to: question }
+    );
+    const thread = new Thread("c");
+    const line = () => thread.messages.map((held) => held.id).join(" ");
+    for (const message of [said("1", null), said("2", "1"), reply("a", "2", "1")]) {
+        thread.add(message);
+    }
+    const lines = [line()];
+    thread.add(reply("b", "2", "1"));
+    lines.push(line());
+    thread.add(said("3", "b"));
+    thread.add({ ...said("4", "3", { role: "assistant" }), stored: false });
+    thread.add(said("5", "3"));
+    lines.push(line());
+    thread.add(said("3x", "b"));
+    lines.push(line(), thread.find("3x").branches.join(" "), thread.find("b").branches.join(" "));
+    thread.add(said("1x", null));
+    return [...lines, line()];
+}"""
+
+PROVEN = """async () => {
+    const { isExact } = await import("/digest.js");
+    const sha256 = "3b27e0a5a2f4d8d0ef0e0ff4a0bd3a3e1b1b4bf41c4a8b0f8b5a7c0e2b0c1f3a";
+    const abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    return Promise.all([
+        isExact("abc", { chars: 3, sha256: abc }), isExact("abd", { chars: 3, sha256: abc }),
+        isExact("abc", { chars: 3, sha256 }), isExact("🎉", { chars: 1 }),
+        isExact("🎉", { chars: 2 }), isExact("anything", {}),
+    ]);
+}"""
+
+UNPROVEN = """async () => {
+    const { isExact } = await import("/digest.js");
+    const { subtle } = crypto;
+    Object.defineProperty(crypto, "subtle", { value: undefined, configurable: true });
+    const answers = await Promise.all([
+        isExact("abc", { chars: 3, sha256: "not to be had" }), isExact("abc", { chars: 4 }),
+    ]);
+    Object.defineProperty(crypto, "subtle", { value: subtle, configurable: true });
+    return answers;
+}"""
+
+MANY_RUNS = """async () => {
+    const { LiveState } = await import("/live_state.js");
+    const live = new LiveState();
+    live.welcome({ resumed: false, epoch: "e", seq: 7 });
+    for (let n = 0; n < 70; n += 1) {
+        live.take({ type: "run.delta", run: `r${n}`, offset: 0, text: "🎉" });
+    }
+    const { resume, runs } = live.hello();
+    return [resume, runs.length, runs[0], live.attachAll().length];
+}"""
+
 SETTLED = """async () => {
     const { Runs } = await import("/runs.js");
     const runs = new Runs();
@@ -140,6 +197,20 @@ LINK = 'rel="noopener noreferrer" target="_blank"'
             SETTLED,
             [["begun since", "new"], ["new"], "abc", 1],
             id="a read settles which runs are live",
+        ),
+        pytest.param(
+            SIBLINGS,
+            ["1 2 a", "1 2 b", "1 2 b 3 4 5", "1 2 b 3x", "3 3x", "a b", "1x"],
+            id="what stands beside a message held takes its place",
+        ),
+        pytest.param(
+            PROVEN, [True, False, False, True, False, True], id="length and digest prove a text"
+        ),
+        pytest.param(UNPROVEN, [True, False], id="without a digest the length has to do"),
+        pytest.param(
+            MANY_RUNS,
+            [{"epoch": "e", "seq": 7}, 64, {"run": "r0", "offset": 1}, 6],
+            id="a hello names 64 replies, the others are asked for later",
         ),
         pytest.param(PAUSES, [300, 300, 1200, 2400, 10_000], id="pauses grow to ten seconds"),
         pytest.param(
