@@ -52,14 +52,22 @@ async def read_page(
     )
     found = line.messages
     late = [] if before else state["late"].of_conversation(user, conversation)
-    live = state["runs"].of_conversation(user, conversation)
+    live = [
+        LiveRun(run.id, run.question.id, run.text)
+        for run in state["runs"].of_conversation(user, conversation)
+    ]
+    live += [
+        LiveRun(run.facts.run, run.facts.question, run.text)
+        for run in await state["switchboard"].elsewhere(user)
+        if run.facts.conversation == conversation
+    ]
     if not live and not late and all(message.status == "deleted" for message in found):
         known = await state["memory"].conversations.find(user, conversation)
         if known is None:
             raise ChatError("unknown_conversation", "no such conversation")
     if head is not None and before is None and not found:
         raise ChatError("unknown_message", "no such message in this conversation", field="head")
-    under_way = {run.question.id for run in live}
+    under_way = {run.message for run in live}
     broken_off = await _broken_off(state, user, found) - under_way
     stored = {message.id for message in found}
     if head is not None:
@@ -81,7 +89,7 @@ async def read_page(
             ),
         ],
         found[0].id if found and found[0].parent else None,
-        [LiveRun(run.id, run.question.id, run.text) for run in live],
+        live,
     )
 
 

@@ -34,7 +34,7 @@ from memory.errors import (
     UserBeingErased,
 )
 from memory.journal import Journal
-from memory.messages import ConversationId, Message, MessageId, UserId, Vector, stands_beside
+from memory.messages import ConversationId, Message, MessageId, UserId, Vector
 
 log = structlog.get_logger(__name__)
 
@@ -224,11 +224,7 @@ class LateReplies:
             await self._forget(message)
             return
         stored = appended.message
-        if not stands_beside(stored):
-            lane.follow(stored)
-        elif await self._places.becomes_shown(stored, late.run):
-            await self._memory.conversations.branch(stored)
-            lane.head = stored
+        await self._places.take(stored, late.run, lane)
         with CancelScope(shield=True):  # stored is stored, however late
             await self._memory.append_window(stored, vector, active=late.active)
             if appended.duplicate:  # more may have been said behind it since

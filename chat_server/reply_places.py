@@ -16,7 +16,7 @@ class ReplyPlaces:
     reply is follows from its id, so that one that is recovered from the journal finds its place.
 
     Raises (all methods):
-        StoreError: the store cannot be read.
+        StoreError: the store cannot be read, or written to.
     """
 
     def __init__(self, memory: DualMemory) -> None:
@@ -37,6 +37,14 @@ class ReplyPlaces:
         return await branch_end(
             self._memory.long_term, reply.user, reply.conversation, reply.reply_to
         )
+
+    async def take(self, reply: Message, run: Run | None, lane: Lane) -> None:
+        """Note that *reply* was stored in its place, and have it shown where it is to be."""
+        if not stands_beside(reply):
+            lane.follow(reply)
+        elif await self.becomes_shown(reply, run):
+            await self._memory.conversations.branch(reply)
+            lane.head = reply
 
     async def becomes_shown(self, reply: Message, run: Run | None) -> bool:
         """Whether *reply*, which was asked for anew, is shown from now on: unless it is empty, or

@@ -156,13 +156,10 @@ class InProcessLongTermMemory:
         elif head is not None:
             leaf = self._leaf(messages, head) if head in messages else None
         else:
-            leaf = self._leaf(messages, self._head(user, conversation))
+            known = self._conversations.get((user, conversation))
+            leaf = self._leaf(messages, known.head if known is not None else None)
         way = way_up(messages, leaf, limit)[::-1] if leaf is not None else []
         return Line(tuple(way), branches_on(way, messages.values()))
-
-    def _head(self, user: UserId, conversation: ConversationId) -> MessageId | None:
-        known = self._conversations.get((user, conversation))
-        return known.head if known is not None else None
 
     @staticmethod
     def _leaf(messages: dict[MessageId, Message], head: MessageId | None) -> MessageId | None:

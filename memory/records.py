@@ -45,7 +45,6 @@ from memory.messages import (
 
 RECORD_VERSION: Final = 1
 PAGE_DEPTHS: Final = 16
-_CONVERSATION_RECORD_ID: Final = re.compile(r"c[0-9a-f]{64}")
 """So many depths of a conversation share a page: the default window and a few more."""
 
 UNEMBEDDED: Final = "unembedded"
@@ -118,7 +117,7 @@ def conversation_record_id(user: UserId, conversation: ConversationId) -> str:
 
 def is_conversation_record_id(record_id: str) -> bool:
     """Whether *record_id* has the shape of a conversation's: no message's id has."""
-    return _CONVERSATION_RECORD_ID.fullmatch(record_id) is not None
+    return re.fullmatch(r"c[0-9a-f]{64}", record_id) is not None
 
 
 def placeholder(dimension: int) -> Vector:

@@ -21,23 +21,17 @@ from chat_server.conversation_routes import conversation_routes
 from chat_server.errors import ChatError
 from chat_server.http_routes import conversations, limit_key, messages
 from chat_server.settings import Settings
+from chat_server.switchboard import Switchboard
 from memory.errors import MemoryFault
 from memory.hidden_users import GuardedLongTermMemory
 from memory.in_process_long_term import InProcessLongTermMemory
-from memory.messages import ConversationId, UserId
+from memory.messages import ConversationId
 from memory.upkeep.erasure import Erasures, ErasureTimes
 from memory.upkeep.ledger import SqliteLedger
 from tests.chat_server.twin_world import TwinWorld, twin_world
 
 TALK = ConversationId("talk")
 Answer = dict[str, Any]
-
-
-class NobodyElse:
-    """The other processes of the server: there are none."""
-
-    async def elsewhere(self, _user: UserId) -> list[object]:
-        return []
 
 
 class Client:
@@ -65,7 +59,7 @@ class Client:
             "runs": world.desk.runs,
             "late": world.desk.late,
             "erasures": erasures,
-            "switchboard": NobodyElse(),
+            "switchboard": Switchboard(world.turns, world.desk.runs, world.desk.memory),
         }
 
         async def with_state(scope: Scope, receive: Receive, send: Send) -> None:

@@ -10,6 +10,7 @@ from chat_server import finish, late_replies
 from chat_server.errors import ChatError
 from chat_server.history import read_page, unanswered
 from chat_server.state import State
+from chat_server.switchboard import Switchboard
 from memory.messages import ConversationId, Message, MessageId, Role, UserId, reply_id
 from tests.chat_server.twin_world import TwinWorld, twin_world
 
@@ -65,12 +66,15 @@ def test_questions_without_a_reply_on_the_page(page: list[Message], open_: list[
 
 
 async def page_of(world: TwinWorld, **more: Any) -> dict[str, Any]:
-    state = cast(
-        "State", {"memory": world.desk.memory, "runs": world.desk.runs, "late": world.desk.late}
-    )
-    body = await read_page(
-        state, world.user, TALK, limit=more.pop("limit", 50), before=more.pop("before", None)
-    )
+    desk = world.desk
+    state = {
+        "memory": desk.memory,
+        "runs": desk.runs,
+        "late": desk.late,
+        "switchboard": Switchboard(world.turns, desk.runs, desk.memory),
+    }
+    more = {"limit": 50, "before": None, **more}
+    body = await read_page(cast("State", state), world.user, TALK, **more)
     page: dict[str, Any] = msgspec.to_builtins(body)
     return page
 
@@ -120,6 +124,40 @@ async def test_a_reply_that_waits_to_be_stored_is_shown_at_the_end(
         assert late["text"] == "Well, hello."
         before = await page_of(world, before=MessageId(accepted["message"]))
         assert before["messages"] == []
+
+
+async def test_a_question_whose_lost_reply_is_made_anew_is_not_interrupted() -> None:
+    async with twin_world() as world:
+        world.model.gate = anyio.Event()
+        lost = await world.take("Q1", conversation="talk")
+        run = world.desk.runs.find(world.user, lost["run"])
+        assert run is not None
+        world.desk.runs.abandon(run)
+        assert (await page_of(world))["messages"][0]["reply"] == "interrupted"
+        anew = await world.regenerate(lost["message"])
+        page = await page_of(world)
+        assert "reply" not in page["messages"][0]
+        assert [live["run"] for live in page["runs"]] == [anew["run"]]
+        world.model.gate.set()
+        await world.done(anew["run"])
+        said = (await page_of(world))["messages"]
+        assert [message["id"] for message in said] == [lost["message"], anew["run"]]
+        assert "reply" not in said[0]
+
+
+async def test_a_branch_is_read_a_page_at_a_time() -> None:
+    async with twin_world() as world:
+        first = await world.take("Q1", conversation="talk")
+        await world.done(first["run"])
+        await world.ask("Q2", conversation="talk")
+        edit = await world.edit(first["message"], "Q1, in other words")
+        await world.done(edit["run"])
+        old = await page_of(world, head=MessageId(first["message"]), limit=2)
+        assert [message["text"] for message in old["messages"]] == ["Q2", "Well, hello."]
+        before = await page_of(world, before=MessageId(old["before"]))
+        assert [message["text"] for message in before["messages"]] == ["Q1", "Well, hello."]
+        assert before["messages"][0]["branches"] == (first["message"], edit["message"])
+        assert before["before"] is None
 
 
 async def test_an_unknown_conversation_is_told_as_such() -> None:
