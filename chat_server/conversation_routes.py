@@ -79,6 +79,7 @@ async def delete_conversation(request: Request) -> Response:
         ids += state["late"].forget_conversation(user, conversation)
         erasure = await state["erasures"].delete_conversation(user, conversation, ids)
         lane.head = None
+        await state["memory"].drop_windows(user, [conversation])
     gone = ConversationGone(id=conversation)
     state["fanout"].publish(user, ConversationDeleted(conversation=gone))
     return receipt_response(state, erasure)

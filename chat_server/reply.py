@@ -112,31 +112,33 @@ class Reply:
         """The window of a run that had to wait: what stands on its branch by now, stored or not,
         without the questions that still wait for their own reply.
         """
-        run = self._run
-        if run.anew:  # what led to its question is as it was
-            return self._asked.window
-        waiting = {other.question.id for other in run.lane.runs if not other.anew}
+        run, memory = self._run, self._desk.memory
+        conversation = run.question.conversation
         try:
+            if run.anew:  # what led to its question, whatever was said since
+                return await memory.window_before(run.question)
             end = await self._end_of_branch()
-            window = await self._desk.memory.branch_window(run.user, run.question.conversation, end)
+            window = await memory.branch_window(run.user, conversation, end)
         except StoreError as fault:
             log.warning("reply.window_not_read", reason=str(fault))
             window = self._asked.window
-        late = self._desk.late.of_conversation(run.user, run.question.conversation)
+        if run.anew:
+            return window
+        late = self._desk.late.of_conversation(run.user, conversation)
         here = {message.id for message in window.messages}
-        said = (
-            *window.messages,
-            *(it for it in late if it.reply_to in here and not stands_beside(it)),
-        )
+        replies = (it for it in late if it.reply_to in here and not stands_beside(it))
+        waiting = {other.question.id for other in run.lane.runs if not other.anew}
+        said = (*window.messages, *replies)
         return Window(tuple(message for message in said if message.id not in waiting))
 
     async def _end_of_branch(self) -> Message:
-        """What the reply would follow if it were stored now."""
-        run = self._run
-        if not run.tail_in_doubt:
-            return run.tail
-        store, conversation = self._desk.memory.long_term, run.question.conversation
-        return await branch_end(store, run.user, conversation, run.tail.id) or run.tail
+        """What the reply would follow if it were stored now, as it is stored."""
+        run, store = self._run, self._desk.memory.long_term
+        if run.tail_in_doubt:
+            end = await branch_end(store, run.user, run.question.conversation, run.tail.id)
+            return end or run.tail
+        found = await store.by_ids(run.user, [run.tail.id])
+        return found[0] if found else run.tail
 
     async def _recall(self) -> Recall:
         """The memories for the reply; a store that cannot be read costs them, not the reply."""

@@ -170,6 +170,22 @@ async def test_a_stopped_one_keeps_its_words_and_an_empty_one_is_not_shown() -> 
         assert await line(world) == ["One", "Anew"]
 
 
+async def test_what_was_deleted_while_it_waited_is_in_no_prompt() -> None:
+    async with twin_world() as world:
+        first, second = await asked(world, "One", "Two")
+        world.model.rest = anyio.Event()
+        world.model.pieces = ["A", "new", "."]
+        live = await world.regenerate(second["run"])
+        waiting = await world.regenerate(second["run"])
+        third = await world.take("Three", conversation="talk")
+        await world.long_term.delete(world.user, [MessageId(first["message"])])
+        world.model.rest.set()
+        for accepted in (live, waiting, third):
+            await world.done(accepted["run"])
+        windows = [[said.text for said in prompt.window] for prompt in world.model.prompts[-2:]]
+        assert windows == [["To One"], ["To One", "Two", "To Two"]]
+
+
 async def test_a_question_without_a_reply_gets_one_right_behind_it() -> None:
     async with twin_world() as world:
         world.model.gate = anyio.Event()

@@ -14,9 +14,11 @@ from memory.messages import (
     MessageId,
     UserId,
     conversation_id,
+    is_reply_id,
     is_user_id,
     message_id,
     reply_id,
+    stands_beside,
     user_key,
 )
 
@@ -68,6 +70,23 @@ def test_ids_stay_as_they_are() -> None:
 def test_each_attempt_is_a_reply_of_its_own(one: int, other: int) -> None:
     question = message_id(UserId("ann"), "first")
     assert (reply_id(question, one) == reply_id(question, other)) == (one == other)
+
+
+def test_a_reply_that_was_asked_for_anew_is_known_by_its_id() -> None:
+    question = MessageId("mq")
+    ids = [reply_id(question, attempt) for attempt in (0, "0", "again", "again-2", 1)]
+    assert len(set(ids)) == len(ids)
+    assert all(is_reply_id(id_) for id_ in ids)
+    replies = [
+        Message(
+            id=id_, user=UserId("ann"), conversation=ConversationId("c"), role="assistant",
+            text="", timestamp=1.0, depth=1, reply_to=question,
+        )
+        for id_ in ids
+    ]  # fmt: skip
+    assert [stands_beside(reply) for reply in replies] == [False, True, True, True, True]
+    assert not stands_beside(msgspec.structs.replace(replies[1], reply_to=None))
+    assert not stands_beside(msgspec.structs.replace(replies[1], id=MessageId("imported")))
 
 
 @given(users, users)
