@@ -59,6 +59,8 @@ class Commands:
         if run is not None and run.question_stored.is_set():
             answer(Ok(re=attach.id))
             self._replay(run, attach.offset, answer)
+            if run.done is not None:  # told already; its last affairs are being settled
+                answer(run.done)
             return
         elsewhere = await self._elsewhere(attach.run)
         if elsewhere is not None:

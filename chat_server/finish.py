@@ -99,21 +99,19 @@ class Finish:
                     "not_stored",
                     "the reply could not be stored; it may be gone when the server restarts",
                 )
-        self._desk.fanout.publish(
-            reply.user,
-            RunDone(
-                run=self._run.id,
-                conversation=reply.conversation,
-                status=reply.status,
-                message=wire_message(reply),
-                chars=len(reply.text),
-                sha256=digest(reply.text),
-                usage=self._ending.usage,
-                timings_ms=self._asked.stages.ms,
-                model=self._ending.model,
-                finish_reason=self._ending.finish_reason,
-                stored=late.stored is not None,
-                kept=kept,
-                error=error_facts(error) if error else None,
-            ),
+        self._run.done = RunDone(
+            run=self._run.id,
+            conversation=reply.conversation,
+            status=reply.status,
+            message=wire_message(reply),
+            chars=len(reply.text),
+            sha256=digest(reply.text),
+            usage=self._ending.usage,
+            timings_ms=self._asked.stages.ms,
+            model=self._ending.model,
+            finish_reason=self._ending.finish_reason,
+            stored=late.stored is not None,
+            kept=kept,
+            error=error_facts(error) if error else None,
         )
+        self._desk.fanout.publish(reply.user, self._run.done)

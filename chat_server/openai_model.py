@@ -197,30 +197,54 @@ class OpenAIReplyModel:
         await self._client.close()
 
     async def _send(self, prompt: Prompt, deadline: float) -> httpx2.Response:
-        """The response, its body unread."""
-        request = _Request(
-            model=self._settings.name,
-            messages=prompt.messages,
-            max_tokens=self._settings.max_tokens,
-            temperature=self._settings.temperature,
+        """The response, its body unread.
+
+        A connection that the server closed while it was idle is found out when it is written to:
+        nothing was sent then, so that it is tried once more, and billed once.
+        """
+        request = _encoder.encode(
+            _Request(
+                model=self._settings.name,
+                messages=prompt.messages,
+                max_tokens=self._settings.max_tokens,
+                temperature=self._settings.temperature,
+            )
         )
         try:
             with anyio.CancelScope(deadline=deadline):
-                response = await self._client.post(
-                    "/chat/completions",
-                    content=_encoder.encode(request),
-                    cast_to=httpx2.Response,
-                    stream=True,
-                    stream_cls=openai.AsyncStream[object],
-                )
-                # With this cast_to the client returns the response itself, whatever stream_cls.
-                return cast("httpx2.Response", response)
+                try:
+                    return await self._post(request)
+                except (openai.APIConnectionError, *_BROKEN_CONNECTION) as error:
+                    if not _was_not_sent(error):
+                        raise
+                return await self._post(request)
         except openai.APIStatusError as error:
             # Not "from error": its text is the server's, and may quote the prompt.
             raise status_failure(error) from None
         except (openai.OpenAIError, *_BROKEN_CONNECTION) as error:
             raise connection_failure(error) from None
         raise model_failure("model_timeout", "no_response")
+
+    async def _post(self, request: bytes) -> httpx2.Response:
+        response = await self._client.post(
+            "/chat/completions",
+            content=request,
+            cast_to=httpx2.Response,
+            stream=True,
+            stream_cls=openai.AsyncStream[object],
+        )
+        # With this cast_to the client returns the response itself, whatever stream_cls.
+        return cast("httpx2.Response", response)
+
+
+def _was_not_sent(error: BaseException) -> bool:
+    """Whether the connection was found closed before a byte of the request was written."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, aiohttp.ClientConnectionResetError):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
 
 async def _next_chunk(

@@ -12,7 +12,7 @@ import anyio
 from anyio import CancelScope
 
 from chat_server.errors import ChatError
-from chat_server.events import RunMemories
+from chat_server.events import RunDone, RunMemories
 from memory.errors import IdConflict
 from memory.messages import ConversationId, Message, MessageId, RunId, UserId, reply_id
 
@@ -48,6 +48,8 @@ class Run:
         """More may be stored behind ``tail``; see :meth:`Lane.doubt`."""
         self.memories: RunMemories | None = None
         """What was remembered for the reply, once that is known."""
+        self.done: RunDone | None = None
+        """How it ended, once that was told."""
         self.on_shown: Callable[[Run], None] = lambda _run: None
         self._pieces: list[str] = []
         self.chars = 0

@@ -87,15 +87,16 @@ def test_each_module_with_behaviour_has_its_test_file() -> None:
     """Contracts, values and wiring are tested through what uses them."""
     elsewhere = {
         "chat_server": {
-            "__init__", "__main__", "admin", "app", "cli", "client_errors", "client_values", "desk", "finish",
+            "__init__", "__main__", "admin", "forwarded", "heir", "neighbourhood", "relay_upkeep", "app", "cli", "client_errors", "client_values", "desk", "finish",
             "http_routes", "placing", "reply", "reply_model", "security_headers", "server",
             "errands", "services", "session", "settings", "stages", "startup", "state", "stores",
-            "terminal_chat", "erasing",
+            "terminal_chat", "erasing", "children", "listener", "supervisor", "worker_messages",
+            "worker_process", "workforce",
             "http_operations", "terminal_input", "terminal_reply", "turn", "websocket",
         },
         "memory": {
             "__init__", "__main__", "embedding", "long_term", "short_term", "recalled", "errors",
-            "surroundings",
+            "surroundings", "broker", "redis_keys", "redis_listener", "redis_messages",
         },
     }  # fmt: skip
     for package in PACKAGES:

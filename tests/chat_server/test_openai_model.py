@@ -6,8 +6,12 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from email.utils import formatdate
+from typing import Any
 
+import aiohttp
 import anyio
+import httpx2
+import openai
 import pytest
 from structlog.testing import capture_logs
 
@@ -254,6 +258,32 @@ async def test_one_connection_serves_reply_after_reply(stub: StubModel, base_url
         for _ in range(3):
             await told(model)
     assert len({request.client_port for request in stub.requests}) == 1
+
+
+@pytest.mark.parametrize(
+    ("broken", "calls"),
+    [
+        (aiohttp.ClientConnectionResetError("Cannot write to closing transport"), 2),
+        (aiohttp.ServerDisconnectedError(), 1),
+    ],
+)
+async def test_only_what_was_certainly_not_sent_is_sent_again(
+    base_url: str, broken: Exception, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(base_url) as model:
+        post, asked = model._client.post, []
+
+        async def fails_once(*args: Any, **more: Any) -> Any:
+            asked.append(1)
+            if len(asked) == 1:
+                request = httpx2.Request("POST", base_url)
+                raise openai.APIConnectionError(request=request) from broken
+            return await post(*args, **more)
+
+        monkeypatch.setattr(model._client, "post", fails_once)
+        _, end = await told(model)
+    assert len(asked) == calls
+    assert isinstance(end, ReplyEnd) == (calls == 2)
 
 
 async def test_many_replies_at_once_stay_apart(stub: StubModel, base_url: str) -> None:

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import anyio
+import msgspec
+import pytest
+
+from chat_server.commands import Commands
+from chat_server.errors import ChatError
+from chat_server.events import ServerEvent
+from chat_server.protocol import Attach, Stop
+from chat_server.switchboard import SEEN_IDS, SeenIds
+from memory.messages import UserId
+from tests.chat_server.two_worlds import Process, two_worlds
+
+
+async def until_done(process: Process, run: str) -> dict[str, object]:
+    done: dict[str, object] = await process.world.done(run)
+    return done
+
+
+async def test_a_message_goes_to_the_process_that_has_its_conversation_in_hand() -> None:
+    async with two_worlds() as (_, one, two):
+        one.world.model.gate = anyio.Event()
+        first = await one.send("first", conversation="c")
+        second = await two.send("second", conversation="c")
+        assert len(one.world.desk.runs) == 2
+        assert len(two.world.desk.runs) == 0
+        one.world.model.gate.set()
+        for process in (one, two):
+            for accepted in (first, second):
+                done = await until_done(process, accepted["run"])
+                assert done["status"] == "completed"
+        found = await one.world.stored("c")
+        assert [text for role, text, _ in found if role == "user"] == ["first", "second"]
+        assert not two.world.model.prompts
+
+
+async def test_repeats_at_every_process_are_one_message_and_one_call_of_the_model() -> None:
+    async with two_worlds() as (_, one, two):
+        accepted: list[dict[str, object]] = []
+
+        async def ask(process: Process) -> None:
+            accepted.append(await process.send("Hello", id="the-same", conversation="c"))
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(20):
+                tasks.start_soon(ask, (one, two)[number % 2])
+        assert len({frame["run"] for frame in accepted}) == 1
+        assert sum(not frame["duplicate"] for frame in accepted) == 1
+        await until_done(one, str(accepted[0]["run"]))
+        for process in (two, one):
+            again = await process.send("Hello", id="the-same", conversation="c")
+            assert again["duplicate"]
+        assert len(one.world.model.prompts) + len(two.world.model.prompts) == 1
+        with pytest.raises(ChatError) as refused:
+            await two.send("Other words", id="the-same", conversation="c")
+        assert refused.value.code == "id_conflict"
+
+
+async def test_a_conversation_in_which_nothing_goes_on_is_let_go() -> None:
+    async with two_worlds() as (hub, one, two):
+        done = await until_done(one, (await one.send("first", conversation="c"))["run"])
+        assert done["status"] == "completed"
+        with anyio.move_on_after(1.5):
+            await one.switchboard.release_unused()
+        assert not hub.lanes
+        await two.send("second", conversation="c")
+        assert len(two.world.desk.runs) == 1
+
+
+async def test_a_reply_is_stopped_and_attached_to_from_another_process() -> None:
+    async with two_worlds() as (_, one, two):
+        one.world.model.rest = anyio.Event()
+        run = (await one.send("first", conversation="c"))["run"]
+        await one.world.until(lambda frame: frame["type"] == "run.delta")
+        await one.neighbourhood.checkpoints.keep()
+        answers: list[ServerEvent] = []
+        commands = Commands(two.state, two.identity)
+        await commands.attach(Attach(id="a", run=run, offset=2), answers.append)
+        told = [msgspec.to_builtins(answer) for answer in answers]
+        assert [frame["type"] for frame in told] == ["ok", "run.memories", "run.delta"]
+        assert told[2]["offset"] == 2
+        await commands.stop(Stop(id="s", run=run), answers.append)
+        assert msgspec.to_builtins(answers[-1]) == {"type": "ok", "re": "s"}
+        for process in (one, two):
+            assert (await until_done(process, run))["status"] == "stopped"
+        with pytest.raises(ChatError) as refused:
+            await commands.stop(Stop(id="t", run="rnothing"), answers.append)
+        assert refused.value.code == "unknown_run"
+
+
+async def test_of_a_process_that_says_nothing_the_text_so_far_is_told() -> None:
+    async with two_worlds() as (hub, one, two):
+        one.world.model.rest = anyio.Event()
+        run = (await one.send("first", conversation="c"))["run"]
+        await one.world.until(lambda frame: frame["type"] == "run.delta")
+        await one.neighbourhood.checkpoints.keep()
+        hub.loses = lambda node: node == "0"
+        answers: list[ServerEvent] = []
+        await Commands(two.state, two.identity).attach(Attach(id="a", run=run), answers.append)
+        told = [msgspec.to_builtins(answer) for answer in answers]
+        assert [frame["type"] for frame in told] == ["ok", "run.delta"]
+        assert "Well".startswith(told[1]["text"][:4])
+        with pytest.raises(ChatError) as refused:
+            await Commands(two.state, two.identity).stop(Stop(id="s", run=run), answers.append)
+        assert refused.value.retryable
+
+
+async def test_without_the_broker_each_process_takes_what_comes() -> None:
+    async with two_worlds() as (hub, one, two):
+        hub.away = True
+        for process in (one, two):
+            accepted = await process.send("hello")
+            assert (await until_done(process, accepted["run"]))["status"] == "completed"
+
+
+async def test_the_end_of_a_dead_processs_reply_is_told_by_another_once() -> None:
+    async with two_worlds() as (hub, one, two):
+        one.world.model.rest = anyio.Event()
+        run = (await one.send("first", conversation="c"))["run"]
+        await one.world.until(lambda frame: frame["type"] == "run.delta")
+        await one.neighbourhood.checkpoints.keep()
+        left = await two.neighbourhood.broker.runs(two.world.user)
+        await two.heir.take_over(left)
+        for process in (one, two):
+            done = await until_done(process, run)
+            assert done["status"] == "interrupted"
+            assert done["chars"]
+        stored = await two.world.stored("c")
+        assert [(role, status) for role, _, status in stored] == [
+            ("user", "completed"),
+            ("assistant", "interrupted"),
+        ]
+        assert not hub.running
+        # It was not dead: it ends the same reply as it stands.
+        one.world.model.rest.set()
+        with anyio.fail_after(5):
+            await one.world.desk.runs.wait_idle()
+        assert await one.world.stored("c") == stored
+
+
+async def test_a_reply_without_a_word_is_not_stored_and_its_question_can_be_asked_again() -> None:
+    async with two_worlds() as (_, one, two):
+        one.world.model.gate = anyio.Event()
+        accepted = await one.send("first", id="x", conversation="c")
+        await one.neighbourhood.checkpoints.keep()
+        one.world.desk.runs.abandon_user(one.world.user)
+        await two.heir.take_over(await two.neighbourhood.broker.runs(two.world.user))
+        done = await until_done(two, accepted["run"])
+        assert (done["status"], done["stored"]) == ("interrupted", False)
+        again = await two.send("first", id="x", conversation="c", retry=True)
+        assert again["run"] == accepted["run"]
+
+
+def test_ids_of_late_are_known_and_bounded() -> None:
+    seen, ann = SeenIds(), UserId("ann")
+    assert not seen.note(ann, "x")
+    assert seen.note(ann, "x")
+    assert not seen.note(UserId("bob"), "x")
+    for number in range(SEEN_IDS):
+        seen.note(ann, str(number))
+    assert not seen.note(UserId("bob"), "x")
