@@ -12,6 +12,7 @@ import structlog
 from limits import RateLimitItem, RateLimitItemPerSecond
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import MovingWindowRateLimiter
+from msgspec import structs
 
 from chat_server.global_share import GlobalShare
 from chat_server.rate_limited import RateLimited, whole_ms
@@ -38,11 +39,13 @@ class RateLimiter:
         short_term: ShortTermMemory,
         policy: ShortTermPolicy,
         *,
+        workers: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """*workers*: so many processes share the limits; alone, each has its part of them."""
         self._short_term = short_term
         self._share = GlobalShare(short_term, policy, clock)
-        self._in_memory = InMemoryLimits(policy)
+        self._in_memory = InMemoryLimits(_part_of(policy, workers))
         self._seen = SeenAllowances(policy, clock)
         self._degraded = False
 
@@ -89,6 +92,14 @@ class RateLimiter:
         has the truth.
         """
         return self._seen.now(user)
+
+
+def _part_of(policy: ShortTermPolicy, workers: int) -> ShortTermPolicy:
+    return structs.replace(
+        policy,
+        user_limit=max(1, policy.user_limit // workers),
+        global_limit=max(1, policy.global_limit // workers),
+    )
 
 
 class SeenAllowances:

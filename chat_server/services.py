@@ -125,7 +125,9 @@ async def open_services(
             context_tokens=settings.recall.context_tokens,
             max_results=settings.recall.max_results,
         )
-        limiter = RateLimiter(short_term, short_term_policy(settings))
+        limiter = RateLimiter(
+            short_term, short_term_policy(settings), workers=settings.server.workers
+        )
         turns = Turns(
             desk,
             limiter,

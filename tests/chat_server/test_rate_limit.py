@@ -191,6 +191,16 @@ async def test_another_process_s_share_is_refused_here() -> None:
     assert limiter.global_allowance().remaining == 0
 
 
+async def test_while_memory_is_away_each_of_several_processes_has_its_part() -> None:
+    policy = ShortTermPolicy(user_limit=5, global_limit=1)
+    memory = ObservedMemory(policy)
+    memory.away = True
+    limiter = RateLimiter(memory, policy, workers=2, clock=lambda: memory.now)
+    admission = await limiter.admit(ANN, TEA)
+    assert (admission.user.limit, admission.user.remaining) == (2, 1)
+    assert limiter.global_allowance().remaining == 0, "at least one for each"
+
+
 async def test_while_memory_is_away_both_limits_hold_in_process() -> None:
     limiter, memory = limiter_over(ShortTermPolicy(user_limit=3, global_limit=5))
     memory.away = True

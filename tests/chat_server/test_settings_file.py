@@ -180,8 +180,10 @@ def test_onnx_serves_one_model_only(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refused().startswith("TANDEM_EMBEDDING__MODEL: embedding: backend")
 
 
-def test_one_process_is_what_this_version_runs() -> None:
+def test_there_is_at_least_one_worker() -> None:
     written("[server]\nworkers = 2\n")
+    assert load_settings().server.workers == 2
+    written("[server]\nworkers = 0\n")
     assert "server.workers" in refused()
 
 

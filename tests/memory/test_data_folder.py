@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from memory.data_folder import hold
+from memory.data_folder import hold, hold_slot, slot_path
 from memory.errors import DataFolderInUse, DataFolderUnusable
 
 HOLDER = """
@@ -18,6 +18,16 @@ from memory.data_folder import hold
 with hold(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
+"""
+
+SLOT_HOLDER = """
+import sys, time
+from pathlib import Path
+from memory.data_folder import hold_slot
+
+with hold_slot(Path(sys.argv[1]), 1):
+    print("held", flush=True)
+    time.sleep(0.3)
 """
 
 
@@ -88,3 +98,34 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "data").touch()
     with pytest.raises(DataFolderUnusable, match=str(tmp_path / "data")), hold(tmp_path / "data"):
         pass
+
+
+def test_a_slot_is_held_beside_the_folder_and_by_one_alone(tmp_path: Path) -> None:
+    with hold(tmp_path), hold_slot(tmp_path, 0), hold_slot(tmp_path, 1):
+        assert slot_path(tmp_path, 1).read_text() == f"{os.getpid()}\n"
+        with pytest.raises(DataFolderInUse), hold_slot(tmp_path, 0, ending_s=0.0):
+            pass
+    with hold_slot(tmp_path, 0, ending_s=0.0):
+        pass
+
+
+def test_a_folder_whose_worker_lives_is_waited_for_and_then_refused(tmp_path: Path) -> None:
+    with hold_slot(tmp_path, 1):
+        with pytest.raises(DataFolderInUse) as refused, hold(tmp_path, ending_s=0.0):
+            pass
+        assert refused.value.holder_pid == os.getpid()
+    with hold(tmp_path, ending_s=0.0):
+        pass
+
+
+def test_a_worker_that_ends_soon_is_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOT_HOLDER, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with hold(tmp_path, ending_s=20.0):
+            assert holder.wait(10) == 0

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from memory import journal as journal_module
 from memory.errors import JournalFailed
-from memory.journal import Journal, forget_offline
+from memory.journal import Journal, forget_messages_offline, forget_offline
 from memory.journal_files import JournalFiles
 from memory.journal_records import ReplyEnded, frame
 from memory.messages import MessageId, UserId
@@ -277,3 +277,12 @@ async def test_what_cannot_be_read_at_a_start_is_found_at_the_next(
         await journal.forget_user(UserId("cy"))
     assert not sick.exists()
     assert set(left_in(tmp_path)) == {"r1", "r2", "r3"}
+
+
+async def test_messages_are_forgotten_without_a_server_too(tmp_path: Path) -> None:
+    async with running(journal := Journal.open(tmp_path)):
+        await journal.keep(ended("r1", "CANARY", "ana"))
+        await journal.keep(ended("r2", "more of Ana's", "ana"))
+    assert forget_messages_offline(tmp_path, [R1]) == 1
+    assert b"CANARY" not in bytes_in(tmp_path)
+    assert set(left_in(tmp_path)) == {"r2"}
