@@ -34,8 +34,9 @@ NUMBER: Final = f"{CONCEPT}number"
 """A message with a figure in it."""
 CODE: Final = f"{CONCEPT}code"
 """A message with what looks like code, a formula or a command."""
-_CODE = re.compile(r"=[A-Z]+\(|[{};`]|\w+\(.*\)|==|=>|\$\w|(?<!-)--\w|\bSELECT\b|^=", re.MULTILINE)
-_DIGIT = re.compile(r"\d")
+CODE_LIKE: Final = re.compile(
+    r"=[A-Z]+\(|[{};`]|\w+\(.*\)|==|=>|\$\w|(?<!-)--\w|\bSELECT\b|^=", re.MULTILINE
+)
 
 
 def concepts(text: str) -> list[str]:
@@ -44,23 +45,6 @@ def concepts(text: str) -> list[str]:
     for run in _RUN.findall(text):
         found += _kept_terms(run) if len(run) <= _LONGEST_KEPT else _terms(run)
     return found
-
-
-def message_terms(text: str) -> list[str]:
-    """What stands in the index for a message of *text* beside its words: its concepts, and
-    ``NUMBER`` and ``CODE`` where they hold.
-    """
-    terms = concepts(text)
-    if _DIGIT.search(text):
-        terms.append(NUMBER)
-    if _CODE.search(text):
-        terms.append(CODE)
-    return terms
-
-
-def is_concept(term: str) -> bool:
-    """Whether *term* stands for a concept, and not for a word."""
-    return term.startswith(CONCEPT)
 
 
 @cache

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Set
+from itertools import islice
 
 import numpy as np
 
 from memory.bm25 import Scores
-from memory.concepts import CODE, NUMBER, message_terms
+from memory.concepts import CODE, NUMBER
 from memory.hot_order import HotOrder
 from memory.hot_state import HotState
 from memory.late_interaction import nth_largest
 from memory.lexical import LexicalIndex
+from memory.message_terms import message_terms
 from memory.messages import Message, MessageId, Vector
 from memory.packed_marks import PackedMarks
-from memory.packed_messages import PackedMessages, spoken
+from memory.packed_messages import PackedMessages
 from memory.packed_vectors import PackedVectors
 from memory.question import Question, read_question
 from memory.ranking import Evidence, Ranking, Traits, rank
 from memory.recalled import Recall, Recalled
 from memory.token_marks import TokenMarks
-from memory.tokens import tokens
 
 NOTED_BEST = 5
 """So many of the best of a search are noted as recalled."""
@@ -101,17 +102,17 @@ class HotMemory:
             self.forget(message.id)
         if message.id in self._slots or message.id in self.forgotten or not message.recallable:
             return
-        if older and self.full:
+        if older and (self._left_out or len(self) >= self._max_messages):
             self._left_out = True
             return
         self.changes += 1
         if len(self) >= self._max_messages:
             self._drop_oldest()
         slot = self._free.pop() if self._free else len(self._messages)
-        words = tokens(spoken(message.text, message.author))
-        terms = [*words, *message_terms(message.text)]
-        self._lexical.add(slot, terms, message.conversation, older=older)
-        self._messages.put(slot, message, len(words))
+        terms = message_terms(message.text, message.author)
+        talk = message.conversation
+        self._lexical.add(slot, terms.words, talk, concepts=terms.concepts, older=older)
+        self._messages.put(slot, message, len(terms.words))
         self._vectors.put(slot, vector)
         self._slots[message.id] = slot
         if not vector.any():
@@ -135,6 +136,12 @@ class HotMemory:
             self._take_out(slot)
         self.changes += 1
 
+    def settle(self) -> None:
+        """After many *older* ones were added: give back the room that this took."""
+        self.changes += 1
+        self._lexical.settle()
+        self.changes += 1
+
     def fill(self, message_id: MessageId, vector: Vector) -> None:
         """Give a message its *vector*, if it is here and has none."""
         if message_id in self._unembedded:
@@ -155,13 +162,9 @@ class HotMemory:
         """At most *limit* of the messages whose marks are missing, the last missed first, with
         their texts; those without a vector, which are embedded anyway, are not among them.
         """
-        found: list[tuple[MessageId, str]] = []
-        for message_id in reversed(self._unmarked):
-            if len(found) == limit:
-                break
-            if message_id not in self._unembedded:
-                found.append((message_id, self._messages.body(self._slots[message_id])[1]))
-        return found
+        missing = (each for each in reversed(self._unmarked) if each not in self._unembedded)
+        body = self._messages.body
+        return [(each, body(self._slots[each])[1]) for each in islice(missing, limit)]
 
     def search(
         self,
@@ -183,9 +186,8 @@ class HotMemory:
         started = time.perf_counter()
         best: list[Recalled] = []
         if limit > 0 and self._slots:
-            question = read_question(
-                query_text, marks=marks, asked_at=time.time() if asked_at is None else asked_at
-            )
+            asked_at = time.time() if asked_at is None else asked_at
+            question = read_question(query_text, marks=marks, asked_at=asked_at)
             ranking = self._rank(question, query_vector)
             slots = self._best(ranking.total, limit, exclude)
             told = self._messages.told
@@ -230,14 +232,12 @@ class HotMemory:
         if limit <= 0:
             return []
         slots = np.flatnonzero(total >= nth_largest(total, limit))
-        times = self._messages.columns.times[slots]
-        best: list[int] = slots[np.lexsort((-times, -total[slots]))][:limit].tolist()
-        return best
+        order = np.lexsort((-self._messages.columns.times[slots], -total[slots]))
+        return [int(slot) for slot in slots[order][:limit]]
 
     def _make_fit(self) -> None:
-        while len(self) > max(1, self._max_messages) or (
-            len(self) > 1 and self.size_bytes > self._max_bytes
-        ):
+        most = max(1, self._max_messages)
+        while len(self) > most or (len(self) > 1 and self.size_bytes > self._max_bytes):
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:
@@ -246,8 +246,8 @@ class HotMemory:
 
     def _take_out(self, slot: int) -> None:
         message_id = self._messages.id(slot)
-        terms = tokens(self._messages.spoken(slot)) + message_terms(self._messages.body(slot)[1])
-        self._lexical.remove(slot, terms, self._messages.conversation(slot))
+        terms = message_terms(self._messages.body(slot)[1], self._messages.author(slot))
+        self._lexical.remove(slot, terms.all, self._messages.conversation(slot))
         self._messages.clear(slot)
         self._marks.drop(slot)
         del self._slots[message_id]

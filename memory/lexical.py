@@ -9,17 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from memory.bm25 import LexicalScores, Scores, bm25, saturation
-from memory.concepts import is_concept
+from memory.lexical_views import Links, Slots, near_of, view_counts
 from memory.messages import ConversationId
 from memory.postings import ClosedPostings, Postings
 from memory.tokens import FUNCTION_WORDS
 
-Slots = npt.NDArray[np.int32]
-
 FUNCTION_WORD_WEIGHT = 0.25
-COMMON_SHARE = 4
-"""A term that is said more than once for so many slots is a common one."""
-
 _NONE = -1
 """No neighbour. As an index it means the last column, which is kept empty for that."""
 _SLOT_BYTES = 16
@@ -38,27 +33,6 @@ class LexicalState(NamedTuple):
     previous: Slots
     following: Slots
     numbers: Slots
-
-
-class Links(NamedTuple):
-    """int32, (capacity + 1,): the slots of the message ``previous`` and ``following`` in its
-    conversation, which has the number ``talk``. Where there is none, the slot is the last one,
-    -1, which never holds a message.
-    """
-
-    previous: Slots
-    following: Slots
-    talk: Slots
-
-
-class _Near(NamedTuple):
-    """Of each slot the two before it and the two after it, and its conversation."""
-
-    before: Slots
-    previous: Slots
-    following: Slots
-    after: Slots
-    talk: Slots
 
 
 class _Chain(NamedTuple):
@@ -99,23 +73,36 @@ class LexicalIndex:
         return self._postings.size_bytes + len(self._lengths) * _SLOT_BYTES
 
     def add(
-        self, slot: int, words: Sequence[str], conversation: ConversationId, *, older: bool = False
+        self,
+        slot: int,
+        words: Sequence[str],
+        conversation: ConversationId,
+        *,
+        concepts: Sequence[str] = (),
+        older: bool = False,
     ) -> None:
         """Put a message into the free *slot*: the newest of its conversation, or the oldest.
 
-        Terms of concepts may stand among its *words*; they do not make it longer.
+        Terms of *concepts* stand in the index as well and do not make it longer. After many that
+        were *older*, call :meth:`settle`.
         """
         if slot >= self.capacity:
             self._grow(slot + 1)
-        for word in words:
-            self._postings.add(word, slot)
-        self._postings.tidy()
-        self._lengths[slot] = sum(not is_concept(word) for word in words)
+        self._postings.add(words, slot)
+        self._postings.add(concepts, slot)
+        self._postings.tidy(hurried=older)
+        self._lengths[slot] = len(words)
         self._count += 1
         self._link(slot, conversation, older=older)
 
+    def settle(self) -> None:
+        """Give back the room that adding in a hurry took."""
+        self._postings.tidy()
+
     def remove(self, slot: int, words: Sequence[str], conversation: ConversationId) -> None:
-        """Take out what ``add`` put in; *words* and *conversation* must be the same."""
+        """Take out what ``add`` put in: *words* are those with the concepts' terms, and
+        *conversation* is the same.
+        """
         for word in words:
             self._postings.remove(word, slot)
         self._lengths[slot] = 0
@@ -140,7 +127,7 @@ class LexicalIndex:
     def all_scores(self, queries: Sequence[Sequence[str]]) -> list[LexicalScores]:
         """The scores of several queries, which takes less time than one after the other."""
         lengths, numbers = self._lengths, self._numbers
-        near = _near(self.links)
+        near = near_of(self.links)
         pair = lengths + lengths.take(near.previous)
         window = pair.copy()
         for each in (near.before, near.following, near.after):
@@ -152,7 +139,7 @@ class LexicalIndex:
         found: list[LexicalScores] = []
         for words in queries:
             postings, shares, unknown = self._query(words)
-            counts = _view_counts(postings, near, len(talks))
+            counts = view_counts(postings, near, len(talks))
             known = [
                 share * self._rarity(int(np.count_nonzero(row > 0)))
                 for share, row in zip(shares, counts[0], strict=True)
@@ -191,8 +178,8 @@ class LexicalIndex:
         postings: list[Slots] = []
         shares: list[float] = []
         unknown = 0.0
-        for word in dict.fromkeys(words):
-            posting = self._postings.get(word)
+        distinct = list(dict.fromkeys(words))
+        for word, posting in zip(distinct, self._postings.all(distinct), strict=True):
             share = FUNCTION_WORD_WEIGHT if word in FUNCTION_WORDS else 1.0
             if len(posting):
                 postings.append(posting)
@@ -260,38 +247,3 @@ class LexicalIndex:
         self._numbers = np.concatenate((self._numbers, np.zeros(added, np.int32)))
         self._previous = np.concatenate((self._previous, nowhere))
         self._following = np.concatenate((self._following, nowhere))
-
-
-def _near(links: Links) -> _Near:
-    previous, following, talk = links
-    return _Near(previous.take(previous), previous, following, following.take(following), talk)
-
-
-def _view_counts(postings: Sequence[Slots], near: _Near, talks: int) -> tuple[Scores, ...]:
-    """How often each term is in the documents of each view: float32, (terms, documents).
-
-    From the slots that have a term, its counts are carried to where they count as well; where a
-    term is in many, looking around from every slot takes less time. The last column of the
-    first three stands for nothing.
-    """
-    terms, slots = len(postings), len(near.talk)
-    counts, pair = np.zeros((terms, slots), np.float32), np.zeros((terms, slots), np.float32)
-    window, in_talks = np.empty_like(counts), np.zeros((terms, talks), np.float32)
-    one = np.float32(1)
-    for row, posting in enumerate(postings):
-        np.add.at(counts[row], posting, one)
-        np.add.at(in_talks[row], near.talk.take(posting), one)
-        common = COMMON_SHARE * len(posting) > slots
-        if common:
-            pair[row] = counts[row].take(near.previous)
-        else:
-            np.add.at(pair[row], near.following.take(posting), one)
-        pair[row] += counts[row]
-        window[row] = pair[row]
-        if common:
-            for each in (near.before, near.following, near.after):
-                window[row] += counts[row].take(each)
-        else:
-            for each in (near.after, near.previous, near.before):
-                np.add.at(window[row], each.take(posting), one)
-    return counts, pair, window, in_talks

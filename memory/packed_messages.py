@@ -128,10 +128,6 @@ class PackedMessages:
     def conversation(self, slot: int) -> ConversationId:
         return self.talks[int(self.columns.talk[slot])]
 
-    def spoken(self, slot: int) -> str:
-        """What is searched for words: the author's name counts, a mere role does not."""
-        return spoken(self.body(slot)[1], self.author(slot))
-
     def note_recalled(self, slots: list[int]) -> None:
         """*slots* were among the best of a search."""
         recalled = self.columns.recalled
@@ -186,11 +182,6 @@ class PackedMessages:
         if number == len(self.talks):
             self.talks.append(name)
         return number
-
-
-def spoken(text: str, author: str | None) -> str:
-    """What is searched for words of a message with *text*, by *author* if one is named."""
-    return f"{author}: {text}" if author else text
 
 
 def _each(columns: Columns, change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> Columns:

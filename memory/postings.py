@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import sys
 from array import array
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -16,11 +18,15 @@ Hashes = npt.NDArray[np.uint64]
 LEAST_OPEN_TERMS: Final = 300
 OPEN_SHARE: Final = 6
 """The open part is closed once it has a sixth as many terms as the rest."""
+HURRIED_TERMS: Final = 2_000
+HURRIED_SHARE: Final = 2
 _OPEN_TERM_BYTES: Final = 200
 """A term's dictionary entry and its empty posting, without the term's own text."""
 _OPEN_BYTES: Final = 5
 """An entry of an open posting, with what arrays allot ahead."""
 _GONE: Final = -1
+_HASHES_KEPT: Final = 20_000
+"""Some 3 MB: most terms of a question, and of what is said, were said before."""
 
 
 class ClosedPostings(NamedTuple):
@@ -46,27 +52,36 @@ class Postings:
             np.zeros(0, np.uint64), np.zeros(0, np.int32), np.zeros(0, np.int32)
         )
         self._open_bytes = 0
+        self._has_gone = False
 
     @property
     def size_bytes(self) -> int:
         """RAM in use, estimated."""
-        return self._open_bytes + sum(each.nbytes for each in self._closed)
+        hashes, ends, occurrences = self._closed
+        return self._open_bytes + hashes.nbytes + ends.nbytes + occurrences.nbytes
 
-    def add(self, term: str, slot: int) -> None:
-        """*slot* has *term*, once more."""
-        posting = self._open.get(term)
-        if posting is None:
-            posting = self._open[sys.intern(term)] = array("i")
-            self._open_bytes += _OPEN_TERM_BYTES + sys.getsizeof(term)
-        posting.append(slot)
-        self._open_bytes += _OPEN_BYTES
+    def add(self, terms: Iterable[str], slot: int) -> None:
+        """*slot* has *terms*, each once more for each time that it is among them."""
+        opened, grown = self._open, 0
+        for term in terms:
+            posting = opened.get(term)
+            if posting is None:
+                posting = opened[sys.intern(term)] = array("i")
+                grown += _OPEN_TERM_BYTES + sys.getsizeof(term)
+            posting.append(slot)
+            grown += _OPEN_BYTES
+        self._open_bytes += grown
 
-    def tidy(self) -> None:
-        """Close the open part if it has grown too large."""
-        if len(self._open) > max(LEAST_OPEN_TERMS, len(self._closed.hashes) // OPEN_SHARE):
+    def tidy(self, *, hurried: bool = False) -> None:
+        """Close the open part if it has grown too large, *hurried* later: closing takes as long as
+        there are terms in all.
+        """
+        least, share = (HURRIED_TERMS, HURRIED_SHARE) if hurried else (LEAST_OPEN_TERMS, OPEN_SHARE)
+        if len(self._open) > max(least, len(self._closed.hashes) // share):
             self._closed = self._all_closed()
             self._open.clear()
             self._open_bytes = 0
+            self._has_gone = False
 
     def remove(self, term: str, slot: int) -> None:
         """*slot* has *term* once less.
@@ -87,15 +102,29 @@ class Postings:
         if not len(places):
             raise KeyError(slot)
         closed[places[0]] = _GONE
+        self._has_gone = True
 
     def get(self, term: str) -> Slots:
         """The slots with *term*, once for each time; none if nothing has it."""
-        closed = self._closed_posting(term)
-        posting = self._open.get(term)
-        if posting is not None:
-            closed = np.concatenate((closed, np.array(posting, np.int32)))
-        kept: Slots = closed[closed != _GONE]
-        return kept
+        return self.all([term])[0]
+
+    def all(self, terms: Sequence[str]) -> list[Slots]:
+        """The same of several *terms*; not to be written to."""
+        hashes, ends, occurrences = self._closed
+        wanted = np.array([_hash(term) for term in terms], np.uint64)
+        places = np.searchsorted(hashes, wanted).tolist()
+        found: list[Slots] = []
+        for term, place in zip(terms, places, strict=True):
+            posting = occurrences[:0]
+            if place < len(hashes) and int(hashes[place]) == _hash(term):
+                posting = occurrences[int(ends[place - 1]) if place else 0 : int(ends[place])]
+                if self._has_gone:
+                    posting = posting[posting != _GONE]
+            opened = self._open.get(term)
+            if opened is not None:
+                posting = np.concatenate((posting, np.array(opened, np.int32)))
+            found.append(posting)
+        return found
 
     def dump(self, places: Slots) -> ClosedPostings:
         """A copy of everything, each slot *s* called ``places[s]``."""
@@ -106,6 +135,7 @@ class Postings:
         """Hold what :meth:`dump` gave."""
         hashes, ends, occurrences = closed
         self._closed = ClosedPostings(hashes.copy(), ends.copy(), occurrences.copy())
+        self._has_gone = bool((occurrences == _GONE).any())
 
     def _closed_posting(self, term: str) -> Slots:
         hashes, ends, occurrences = self._closed
@@ -139,6 +169,7 @@ class Postings:
         return ClosedPostings(hashes[first][used], ends, said[kept])
 
 
+@lru_cache(_HASHES_KEPT)
 def _hash(term: str) -> int:
     return int.from_bytes(
         hashlib.blake2b(term.encode(errors="surrogatepass"), digest_size=8).digest(), "little"

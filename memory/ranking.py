@@ -5,6 +5,7 @@ The weights are round; ``docs/decisions/0013-ranking.md`` has the figures and wh
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from memory.bm25 import LexicalScores, Scores
 from memory.late_interaction import SlotMarks, late_interaction, nth_largest
-from memory.lexical import Links, Slots
+from memory.lexical_views import Links, Slots
 from memory.question import Question
 
 TURN = 1.0
@@ -72,6 +73,7 @@ RELEVANT = 0.14
 LEAST_SHARE = 0.1
 """A signal that brought less than this part of the total is not named."""
 
+PARTS = ("words", "meaning", "neighbour", "time", "speaker", "recency")
 _TAKEN = -1.0
 
 
@@ -130,15 +132,14 @@ class Ranking(NamedTuple):
         messages nothing is known of how well others fit, and the score is high.
         """
         margin = float(self.total[slot]) - self.sixth
-        odds = 0.75 * margin - 0.45 * self.sixth + float(np.log1p(self.asked)) - 2.0
-        return float(1 / (1 + np.exp(-odds)))
+        odds = 0.75 * margin - 0.45 * self.sixth + math.log1p(self.asked) - 2.0
+        return 1 / (1 + math.exp(-odds))
 
     def why(self, slot: int) -> tuple[str, ...]:
         """The signals that brought *slot* up, strongest first."""
-        names = ("words", "meaning", "neighbour", "time", "speaker", "recency")
-        parts = {name: float(getattr(self, name)[slot]) for name in names}
+        parts = {name: float(part[slot]) for name, part in zip(PARTS, self[1:7], strict=True)}
         least = LEAST_SHARE * sum(parts.values())
-        named = [name for name in names if parts[name] > 0 and parts[name] >= least]
+        named = [name for name, part in parts.items() if part > 0 and part >= least]
         return tuple(sorted(named, key=lambda name: -parts[name]))
 
 

@@ -165,6 +165,7 @@ def _recipe() -> str:
         "tokens.py",
         "concepts.py",
         "concepts.txt",
+        "message_terms.py",
         "token_marks.py",
         "packed_messages.py",
     ):

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from memory.errors import StoreUnavailable
+from memory.hot_reading import PAGE_MESSAGES
 from memory.long_term import StoredPage
 from memory.messages import OFFLINE_MODEL, UserId
 from tests.memory.hot_world import ADA, BEN, VECTOR, Clock, Store, held, ids, opened, said
@@ -132,18 +133,18 @@ async def test_nothing_is_kept_of_who_is_forgotten(tmp_path: Path, *, running: b
 @pytest.mark.parametrize("silent", [0, 30])
 async def test_no_page_is_read_ahead_that_is_not_wanted(*, silent: int) -> None:
     store = Store()
-    store.fill(200)
-    for number in range(200 - silent, 200):
+    store.fill(4 * PAGE_MESSAGES)
+    for number in range(len(store.messages) - silent, len(store.messages)):
         store.messages[number] = msgspec.structs.replace(said(number), model=OFFLINE_MODEL)
-    async with opened(store, hot_messages=100) as memories:
+    async with opened(store, hot_messages=2 * PAGE_MESSAGES) as memories:
         memory = await memories.get(ADA, None)
-        assert len(memory) == 100
+        assert len(memory) == 2 * PAGE_MESSAGES
         assert (store.reads, store.cut_off) == (2 + bool(silent), 0)
 
 
 async def test_a_store_that_fails_at_a_later_page_is_told_as_itself() -> None:
     store = Store()
-    store.fill(200)
+    store.fill(4 * PAGE_MESSAGES)
     read = store.newest
 
     async def newest(user: UserId, *, limit: int, before: str | None = None) -> StoredPage:

@@ -157,7 +157,7 @@ def test_what_was_removed_takes_no_room() -> None:
 
 def test_concepts_are_found_and_make_no_message_longer() -> None:
     with_concepts, without = LexicalIndex(), LexicalIndex()
-    with_concepts.add(0, ["mum", "\u22480"], ConversationId("a"))
+    with_concepts.add(0, ["mum"], ConversationId("a"), concepts=["\u22480"])
     without.add(0, ["mum"], ConversationId("a"))
     assert with_concepts.having("\u22480")[0]
     assert not without.having("\u22480").any()

@@ -16,7 +16,6 @@ def test_a_message_is_told_as_it_was_put() -> None:
     assert messages.id(0) == "m0"
     assert messages.body(0) == ("c-1", "Tee? Ja!")
     assert (messages.author(0), messages.role(0)) == ("Änn", "user")
-    assert messages.spoken(0) == "Änn: Tee? Ja!"
     assert (messages.author(1), messages.role(1)) == (None, "assistant")
     assert messages.conversation(1) == "walk"
     assert messages.columns.asks[:2].tolist() == [False, True]

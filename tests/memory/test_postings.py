@@ -29,7 +29,7 @@ def test_each_term_has_the_slots_that_were_added_and_not_removed(
         patch.setattr(postings, "LEAST_OPEN_TERMS", 1)
         for what, term, slot in steps:
             if what == "add":
-                found.add(term, slot)
+                found.add([term], slot)
                 plain[term].append(slot)
             elif what == "tidy":
                 found.tidy()
@@ -51,7 +51,7 @@ def test_each_term_has_the_slots_that_were_added_and_not_removed(
 def test_a_copy_has_its_slots_renamed() -> None:
     found, again = Postings(), Postings()
     for slot in (0, 2, 2):
-        found.add("tea", slot)
+        found.add(["tea"], slot)
     again.restore(found.dump(np.array([5, 6, 7], np.int32)))
     assert again.get("tea").tolist() == [5, 7, 7]
 
@@ -59,6 +59,6 @@ def test_a_copy_has_its_slots_renamed() -> None:
 def test_many_terms_take_little_room() -> None:
     found = Postings()
     for number in range(20_000):
-        found.add(f"term {number}", number)
+        found.add([f"term {number}"], number)
         found.tidy()
     assert found.size_bytes < 20_000 * 16 + 20_000 * 300 // postings.OPEN_SHARE

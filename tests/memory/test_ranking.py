@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from memory.bm25 import LexicalScores, Scores
 from memory.late_interaction import SlotMarks
-from memory.lexical import Links
+from memory.lexical_views import Links
 from memory.question import Question, read_question
 from memory.ranking import (
     MEANING,
