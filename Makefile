@@ -1,7 +1,7 @@
 # make run    set up what is missing, and start the server
 # make test   set up what the tests need, and run all checks
 # Further: make setup, make check (lint, types, layers), make clean; make bench, make
-# bench-store, make bench-recall, make load, make profile (docs/benchmarks.md); make chaos (docs/chaos.md).
+# bench-store, make bench-recall, make bench-wire, make load, make profile (docs/benchmarks.md); make chaos (docs/chaos.md).
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +11,7 @@ DEV_STAMP := $(VENV)/.dev-requirements
 TEST_MODELS := $(abspath .cache/models)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 
-.PHONY: run setup test check tools model clean bench bench-store bench-recall load profile chaos
+.PHONY: run setup test check tools model clean bench bench-store bench-recall bench-wire load profile chaos
 
 run: $(RUN_STAMP)
 	@exec $(BIN)/python -m chat_server serve
@@ -79,6 +79,11 @@ bench-recall: $(RUN_STAMP) model
 	@$(BIN)/python -m bench.recall --model $(TEST_MODELS)/all-MiniLM-L6-v2 $(RECALL)
 	@$(BIN)/python bench/planner.py
 	@TEST_MODELS_FOLDER=$(TEST_MODELS) $(BIN)/python bench/memory_load.py
+
+# Connections beside a bare echo: RAM, connecting, streaming, resuming, readers that stopped.
+# BENCH=--quick for two minutes.
+bench-wire: $(RUN_STAMP) model
+	@TEST_MODELS_FOLDER=$(TEST_MODELS) $(BIN)/python bench/wire.py $(BENCH)
 
 load: $(RUN_STAMP) model
 	@TEST_MODELS_FOLDER=$(TEST_MODELS) $(BIN)/python bench/load.py $(LOAD)

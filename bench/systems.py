@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import cycle, islice
 from pathlib import Path
@@ -95,10 +95,14 @@ def open_stub(folder: Path) -> Iterator[Stub]:
 
 
 @contextmanager
-def open_system(name: str, folder: Path, stub: Stub) -> Iterator[System]:
-    """Start *name* (``tandem`` or ``naive``) on an empty data folder, with its limits raised."""
+def open_system(
+    name: str, folder: Path, stub: Stub, more: Mapping[str, str] | None = None
+) -> Iterator[System]:
+    """Start *name* (``tandem`` or ``naive``) on an empty data folder, with its limits raised, and
+    *more* in its environment.
+    """
     argv, environment = _tandem(folder) if name == "tandem" else _naive(folder)
-    environment |= {"OPENAI_BASE_URL": stub.base_url, "OPENAI_API_KEY": "bench"}
+    environment |= {"OPENAI_BASE_URL": stub.base_url, "OPENAI_API_KEY": "bench", **(more or {})}
     with running(argv, folder / f"{name}.log", environment) as program:
         yield System(name, program)
 
