@@ -16,12 +16,12 @@ from chromadb.api.models.AsyncCollection import AsyncCollection
 from memory.chroma_client import ChromaClient, CollectionGone
 from memory.errors import StoreUnavailable
 from memory.messages import Message, UserId
-from memory.records import UNEMBEDDED, MetadataValue, message_record, placeholder
+from memory.records import FORGOTTEN, UNEMBEDDED, MetadataValue, message_record, placeholder
 
 RECORDS_PER_WRITE: Final = 100
 REST_SHARE: Final = 1.0
 """As long as a write took, the next one waits: others' writes go between."""
-TAKEN_AWAY: Final = ("author", "client_id", "model", UNEMBEDDED)
+TAKEN_AWAY: Final = ("author", "client_id", "model", UNEMBEDDED, FORGOTTEN)
 """Keys that a deleted message has no longer; Chroma keeps what it is not told to remove."""
 
 

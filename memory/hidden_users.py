@@ -163,6 +163,18 @@ class GuardedLongTermMemory:
     async def delete(self, user: UserId, ids: Sequence[MessageId]) -> None:
         await self._inner.delete(user, ids)
 
+    async def mark_forgotten(
+        self, user: UserId, message: MessageId, *, forgotten: bool
+    ) -> Message | None:
+        self.check_writable(user)
+        if message in self._messages:
+            return None
+        return await self._inner.mark_forgotten(user, message, forgotten=forgotten)
+
+    async def forgotten(self, user: UserId) -> frozenset[MessageId]:
+        found = await self._inner.forgotten(user)
+        return frozenset() if user in self._users else found
+
     async def forget_user(self, user: UserId) -> None:
         await self._inner.forget_user(user)
 

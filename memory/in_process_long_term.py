@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence, Set
 
 import anyio
 import anyio.lowlevel
+import msgspec
 import numpy as np
 
 from memory.conversation_tree import Node, branches_on, leaves_below, way_up
@@ -235,6 +236,21 @@ class InProcessLongTermMemory:
         for message in await self.by_ids(user, ids):
             self._messages[message.id] = tombstone(message)
             self._vectors[message.id] = np.zeros(self._dimension, dtype=np.float32)
+
+    async def mark_forgotten(
+        self, user: UserId, message: MessageId, *, forgotten: bool
+    ) -> Message | None:
+        for found in await self.by_ids(user, [message]):
+            if found.status != "deleted":
+                marked = msgspec.structs.replace(found, forgotten=forgotten)
+                self._messages[message] = marked
+                return marked
+        return None
+
+    async def forgotten(self, user: UserId) -> frozenset[MessageId]:
+        await self._answer()
+        own = (it for it in self._messages.values() if it.user == user)
+        return frozenset(it.id for it in own if it.forgotten)
 
     async def forget_user(self, user: UserId) -> None:
         await self._answer()

@@ -194,6 +194,25 @@ class LongTermMemory(Protocol):
         """
         ...
 
+    async def mark_forgotten(
+        self, user: UserId, message: MessageId, *, forgotten: bool
+    ) -> Message | None:
+        """Mark *user*'s *message* as forgotten, or as not forgotten any more; as it is then.
+
+        Nothing else of it changes, and it may be done again. ``None``: there is no such message of
+        the user's, or it is deleted; nothing was done.
+
+        Raises:
+            StoreUnavailable, StoreUnknown: as of a write.
+        """
+        ...
+
+    async def forgotten(self, user: UserId) -> frozenset[MessageId]:
+        """Which of *user*'s messages are forgotten, from a look-up that costs as much as they are
+        many.
+        """
+        ...
+
     async def forget_user(self, user: UserId) -> None:
         """Delete all of *user*'s messages and conversations, also what waits to be written.
 

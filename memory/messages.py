@@ -40,7 +40,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``status`` is ``completed`` for all that users say; a reply may have ended otherwise. What was
     ``deleted`` keeps its place, so that what follows it does, and nothing else.
     ``reply_to`` names the message that a reply answers, which is its parent unless
-    something else was said meanwhile.
+    something else was said meanwhile. What is ``forgotten`` stands in its conversation as before
+    and is never recalled; that may be undone.
     """
 
     id: MessageId
@@ -56,11 +57,14 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: MessageStatus = "completed"
     model: str | None = None
     reply_to: MessageId | None = None
+    forgotten: bool = False
 
     @property
     def recallable(self) -> bool:
-        """Whether recall may return it: it has words, and they are not an echo of memory."""
-        return bool(self.text.strip()) and self.model != OFFLINE_MODEL
+        """Whether recall may return it: it has words, they are not an echo of memory, and it is
+        not forgotten.
+        """
+        return not self.forgotten and bool(self.text.strip()) and self.model != OFFLINE_MODEL
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -91,7 +95,13 @@ class Appended(msgspec.Struct, frozen=True):
 def tombstone(message: Message) -> Message:
     """What stands in *message*'s place once it is deleted: no words, and nobody's name."""
     return msgspec.structs.replace(
-        message, text="", author=None, client_id=None, model=None, status="deleted"
+        message,
+        text="",
+        author=None,
+        client_id=None,
+        model=None,
+        status="deleted",
+        forgotten=False,
     )
 
 

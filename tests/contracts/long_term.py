@@ -12,6 +12,7 @@ from memory.long_term import LongTermMemory
 from memory.messages import Appended, Message, MessageId, UserId
 from tests.contracts.long_term_branches import BranchesContract
 from tests.contracts.long_term_erasure import ErasureContract
+from tests.contracts.long_term_forgetting import ForgettingContract
 from tests.contracts.long_term_reading import ReadingContract
 from tests.contracts.long_term_vectors import VectorsContract
 from tests.contracts.long_term_world import (
@@ -26,7 +27,9 @@ from tests.contracts.long_term_world import (
 )
 
 
-class LongTermContract(ReadingContract, BranchesContract, ErasureContract, VectorsContract):
+class LongTermContract(
+    ReadingContract, BranchesContract, ErasureContract, ForgettingContract, VectorsContract
+):
     """Subclasses provide the fixture ``memory``; its tests share it and use users of their own."""
 
     # Storing once
