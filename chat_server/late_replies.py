@@ -214,6 +214,7 @@ class LateReplies:
             await self._forget(message)
             return
         placed = replace(message, parent=parent.id, depth=parent.depth + 1)
+        shown = await self._places.will_be_shown(placed, late.run)
         try:
             appended = await self._memory.record(placed, vector)
         except IdConflict:
@@ -224,7 +225,7 @@ class LateReplies:
             await self._forget(message)
             return
         stored = appended.message
-        await self._places.take(stored, late.run, lane)
+        await self._places.take(stored, lane, shown=shown)
         with CancelScope(shield=True):  # stored is stored, however late
             await self._memory.append_window(stored, vector, active=late.active)
             if appended.duplicate:  # more may have been said behind it since

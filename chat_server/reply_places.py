@@ -38,22 +38,34 @@ class ReplyPlaces:
             self._memory.long_term, reply.user, reply.conversation, reply.reply_to
         )
 
-    async def take(self, reply: Message, run: Run | None, lane: Lane) -> None:
-        """Note that *reply* was stored in its place, and have it shown where it is to be."""
+    async def will_be_shown(self, reply: Message, run: Run | None) -> bool:
+        """Whether *reply*, which is about to be stored, becomes what is shown although it was asked
+        for anew: unless it is empty, or something was said since that waits to be answered
+        elsewhere. Then what is shown is chosen, for it may be older than *reply*.
+        """
+        if not stands_beside(reply):
+            return False
+        memory = self._memory
+        if run is not None and reply.text and not run.overtaken:
+            return True
+        found = await memory.long_term.latest(reply.user, reply.conversation, limit=1)
+        if not found:
+            return True
+        [shown] = found
+        if run is None and (shown.role == "assistant" or shown.id == reply.parent):
+            return True
+        known = await memory.conversations.find(reply.user, reply.conversation)
+        if known is not None and known.head != shown.id:
+            await memory.conversations.branch(shown)
+        return False
+
+    async def take(self, reply: Message, lane: Lane, *, shown: bool) -> None:
+        """Note that *reply* was stored in its place, and have it *shown*."""
         if not stands_beside(reply):
             lane.follow(reply)
-        elif await self.becomes_shown(reply, run):
+        elif shown:
             await self._memory.conversations.branch(reply)
             lane.head = reply
-
-    async def becomes_shown(self, reply: Message, run: Run | None) -> bool:
-        """Whether *reply*, which was asked for anew, is shown from now on: unless it is empty, or
-        something was said since that waits to be answered elsewhere.
-        """
-        if run is not None:
-            return bool(reply.text) and not run.overtaken
-        shown = await self._memory.long_term.latest(reply.user, reply.conversation, limit=1)
-        return not shown or shown[0].role == "assistant" or shown[0].id == reply.parent
 
     async def _beside(self, reply: Message) -> Message | None:
         """What the first reply to the question follows; where that is not stored, the question."""

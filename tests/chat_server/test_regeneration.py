@@ -170,6 +170,38 @@ async def test_a_stopped_one_keeps_its_words_and_an_empty_one_is_not_shown() -> 
         assert await line(world) == ["One", "Anew"]
 
 
+@pytest.mark.parametrize("chosen", ["nothing", "an edit"])
+async def test_one_that_is_not_shown_takes_the_place_of_nothing(chosen: str) -> None:
+    async with twin_world() as world:
+        [first] = await asked(world, "One")
+        said = ["One", "To One"]
+        if chosen == "an edit":
+            first = await world.edit(first["message"], "Uno")
+            await world.done(first["run"])
+            said = ["Uno", "To One"]
+        world.model.gate = anyio.Event()
+        empty = await world.regenerate(first["run"])
+        world.desk.runs.find(world.user, empty["run"]).end("stopped")  # type: ignore[union-attr]  # it lives: the model waits
+        await world.done(empty["run"])
+        assert await line(world) == said
+        overtaken = await world.regenerate(first["run"])
+        second = await world.take("Two", conversation="talk")
+        world.model.gate.set()
+        world.model.gate, world.model.rest = None, anyio.Event()
+        world.model.pieces = ["A", "nswer", "."]
+        await world.until(
+            lambda frame: frame["type"] == "run.delta" and frame["run"] == overtaken["run"]
+        )
+        world.model.rest.set()
+        world.model.rest = None
+        world.model.gate = anyio.Event()
+        await world.done(overtaken["run"])
+        assert await line(world) == [*said, "Two"], "before it is answered, too"
+        world.model.gate.set()
+        await world.done(second["run"])
+        assert await line(world) == [*said, "Two", "Answer."]
+
+
 async def test_what_was_deleted_while_it_waited_is_in_no_prompt() -> None:
     async with twin_world() as world:
         first, second = await asked(world, "One", "Two")

@@ -69,8 +69,14 @@ async def test_a_recovered_one_is_shown_unless_something_waits_elsewhere() -> No
         question = said("q1")
         first, anew = reply(question), reply(question, "again")
         await store(world, question)
-        assert await places.becomes_shown(anew, None)
+        await world.desk.memory.conversations.begin(question)
+        assert not await places.will_be_shown(first, None), "it follows what is shown"
+        assert await places.will_be_shown(anew, None)
         await store(world, first)
-        assert await places.becomes_shown(anew, None)
-        await store(world, said("q2", first))
-        assert not await places.becomes_shown(anew, None)
+        assert await places.will_be_shown(anew, None)
+        second = said("q2", first)
+        await store(world, second)
+        assert not await places.will_be_shown(anew, None)
+        known = await world.desk.memory.conversations.find(world.user, TALK)
+        assert known is not None
+        assert known.head == second.id, "what is newer does not hide it"
