@@ -12,11 +12,10 @@ Errors are :class:`ClientError` and its kinds. See docs/client.md.
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypedDict, Unpack
+from typing import Final, Self, Unpack
 
 import anyio
 from anyio import create_task_group, get_cancelled_exc_class
@@ -24,24 +23,20 @@ from anyio import create_task_group, get_cancelled_exc_class
 from chat_server.client_errors import (
     ClientError,
     NoAnswer,
+    OutboxFailed,
     ServerError,
     TooMuchWaiting,
     Unreachable,
 )
-from chat_server.client_events import (
-    Accepted,
-    Allowance,
-    ConnectionLost,
-    Conversation,
-    Event,
-    Limits,
-    Memory,
-    Message,
-    Welcome,
-)
-from chat_server.client_exchange import Command, Exchange, Observer
+from chat_server.client_events import Accepted, ConnectionLost, Event, Limits, Welcome
+from chat_server.client_exchange import Exchange, Observer
 from chat_server.client_http import HttpApi
-from chat_server.client_reply import Reply, Result
+from chat_server.client_outbox import Outbox
+from chat_server.client_reply import Command, Reply, Result
+from chat_server.client_runs import Asked, Frame
+from chat_server.client_said import SendFields, new_id, send_frame
+from chat_server.client_token import Renew, Token
+from chat_server.client_values import Allowance, Conversation, Memory, Message
 
 __all__ = [
     "Accepted",
@@ -54,6 +49,7 @@ __all__ = [
     "Memory",
     "Message",
     "NoAnswer",
+    "OutboxFailed",
     "Reply",
     "Result",
     "ServerError",
@@ -66,54 +62,53 @@ __all__ = [
 CONNECT_WITHIN_S: Final = 10.0
 ANSWER_WITHIN_S: Final = 30.0
 
-_CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-
-
-def new_id() -> str:
-    """An id for a message or a conversation: a ULID, 26 characters that sort by time."""
-    number = time.time_ns() // 1_000_000 << 80 | secrets.randbits(80)
-    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -5, -5))
-
-
-class SendFields(TypedDict, total=False):
-    """What may be said of a message; see :meth:`Client.send`."""
-
-    conversation: str | None
-    parent: str | None
-    author: str | None
-    memory: bool
-    id: str | None
-
 
 class Client:
     """One user's connection, kept up until the ``async with`` block ends.
 
-    A lost connection is opened again after 0.2 to 10 s; messages without an answer are repeated
-    under their ids, and replies go on where they were. *on_event* hears every event of the
-    user (also of other connections), ``Welcome`` and ``ConnectionLost``; it must not block. Use
-    the client from the event loop that entered it.
+    A lost connection is opened again after 0.2 to 10 s, and resumed: messages without an answer
+    are repeated under their ids, and replies go on where they were. Use the client from the event
+    loop that entered it.
     """
 
-    def __init__(self, url: str, *, token: str, on_event: Observer | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str,
+        on_event: Observer | None = None,
+        renew: Renew | None = None,
+        outbox: Path | None = None,
+    ) -> None:
         """Prepare a connection to the server at *url* as the holder of *token*.
+
+        *on_event* hears every event of the user (also of other connections), ``Welcome`` and
+        ``ConnectionLost``; it must not block. *renew* gives the next token before this one ends,
+        or when the server does not take it any more. *outbox* is a file: what is said is written
+        there first, and sent until it is accepted, also by the next process that opens it.
 
         Raises:
             ValueError: *url* is not an http or https address.
         """
         self.url = url.rstrip("/")
-        self.token = token
         self.user = ""
         """Who this is; known once connected."""
         self.limits: Allowance | None = None
         """What is left of the user's limit."""
+        self.recovered: list[Reply] = []
+        """The replies to what an earlier process had left in the outbox, in order."""
         self._on_event = on_event
-        self._http = HttpApi(self.url, token)
-        self._exchange = Exchange(self.url, token, self._http, self._heard)
+        self._token = Token(token, renew)
+        self._http = HttpApi(self.url, self._token)
+        self._outbox = Outbox(outbox) if outbox is not None else None
+        self._exchange = Exchange(self.url, self._token, self._heard, self._outbox)
         self._welcomed = anyio.Event()
         self._trouble = ""
 
     @classmethod
-    async def guest(cls, url: str, *, on_event: Observer | None = None) -> Self:
+    async def guest(
+        cls, url: str, *, on_event: Observer | None = None, outbox: Path | None = None
+    ) -> Self:
         """A client for somebody new. Keep its ``token``: it is who you are.
 
         Raises:
@@ -122,7 +117,7 @@ class Client:
         """
         async with HttpApi(url.rstrip("/"), None) as http:
             session = await http.session()
-        return cls(url, token=session.token, on_event=on_event)
+        return cls(url, token=session.token, on_event=on_event, outbox=outbox)
 
     async def __aenter__(self) -> Self:
         """Connect.
@@ -130,11 +125,17 @@ class Client:
         Raises:
             ServerError: the token is not valid, or the server refuses for another reason.
             Unreachable: no connection within ``CONNECT_WITHIN_S``.
+            OutboxFailed: the outbox cannot be used, or holds what another user said.
         """
+        if self._outbox is not None:
+            self._recover(await self._outbox.open())
         await self._http.__aenter__()
         self._tasks = await create_task_group().__aenter__()
+        if self._outbox is not None:
+            self._tasks.start_soon(self._outbox.run)
         self._tasks.start_soon(self._exchange.run)
-        self._tasks.start_soon(self._exchange.catch_up)
+        self._tasks.start_soon(self._exchange.repeat)
+        self._tasks.start_soon(self._token.keep, self._exchange.say_token)
         try:
             with anyio.move_on_after(CONNECT_WITHIN_S):
                 await self._welcomed.wait()
@@ -166,7 +167,27 @@ class Client:
             await self._tasks.__aexit__(None, None, None)
         finally:
             await self._http.__aexit__(None, None, None)
+            if self._outbox is not None:
+                await self._outbox.close()
         return None
+
+    def _recover(self, frames: list[Frame]) -> None:
+        self.recovered.clear()
+        for frame in frames:
+            asked = Asked(frame, posted=True)
+            reply = Reply(asked.id, self)
+            self.recovered.append(reply)
+            self._exchange.recover(Command(asked, reply))
+
+    @property
+    def token(self) -> str:
+        """Who this is: whoever has it is this user."""
+        return self._token.value
+
+    @property
+    def mismatches(self) -> int:
+        """How many replies did not fit the digest that the server sent with them."""
+        return self._exchange.state.mismatches
 
     @property
     def online(self) -> bool:
@@ -185,28 +206,39 @@ class Client:
             TooMuchWaiting: 16 messages wait to be accepted.
             ServerError: the server has ended the conversation for good.
         """
-        again = fields.get("id")
-        id_ = again or new_id()
+        return self._ask(send_frame(text, fields), again=fields.get("id") is not None)
+
+    def regenerate(self, message: str, *, id: str | None = None) -> Reply:  # noqa: A002
+        """Have another reply made beside the one that is there; *message* is that reply, or what
+        it answers. With the *id* of an earlier attempt it is the same reply for ever.
+
+        Raises: as :meth:`send`.
+        """
+        frame: Frame = {"type": "regenerate", "id": id or new_id(), "message": message}
+        return self._ask(frame, again=id is not None)
+
+    def edit(self, message: str, text: str, *, id: str | None = None) -> Reply:  # noqa: A002
+        """Say *text* in the place of *message*, beside it: a branch begins there.
+
+        Raises: as :meth:`send`.
+        """
+        frame: Frame = {"type": "edit", "id": id or new_id(), "message": message, "text": text}
+        return self._ask(frame, again=id is not None)
+
+    def _ask(self, frame: Frame, *, again: bool) -> Reply:
+        id_ = str(frame["id"])
         known = self._exchange.reply_to(id_) if again else None
         if known is not None:
             return known
-        frame: dict[str, object] = {"type": "send", "id": id_, "text": text}
-        for name in ("conversation", "parent", "author"):
-            if fields.get(name) is not None:
-                frame[name] = fields.get(name)
-        if not fields.get("memory", True):
-            frame["options"] = {"memory": False}
-        if again:
-            frame["retry"] = True
-        reply = Reply(id_, frame, self._stop)
-        self._exchange.ask(id_, Command(frame, reply))
+        reply = Reply(id_, self)
+        self._exchange.ask(Command(Asked(frame, posted=again), reply))
         return reply
 
     def draft(self, text: str, *, conversation: str | None = None) -> None:
         """Say what is being typed, so that the reply to it can be prepared; at most four times a
         second is heard. Nothing is stored or answered; without a connection nothing is done.
         """
-        frame: dict[str, object] = {"type": "draft", "text": text}
+        frame: Frame = {"type": "draft", "text": text}
         if conversation is not None:
             frame["conversation"] = conversation
         if self.online:
@@ -220,16 +252,8 @@ class Client:
             ServerError: there is no such reply.
             NoAnswer: nothing was heard within ``ANSWER_WITHIN_S``.
         """
-        id_ = new_id()
-        command = Command({"type": "stop", "id": id_, "run": run})
-        self._exchange.ask(id_, command)
-        with anyio.move_on_after(ANSWER_WITHIN_S):
-            await command.answered.wait()
-        self._exchange.forget(id_)
-        if command.failure is not None:
-            raise command.failure
-        if not command.answered.is_set():
-            raise NoAnswer(f"the stop was not answered within {ANSWER_WITHIN_S:.0f} s")
+        frame: Frame = {"type": "stop", "id": new_id(), "run": run}
+        await self._exchange.carry_out(Command(Asked(frame)), ANSWER_WITHIN_S)
 
     async def conversations(self, *, page: int = 50) -> AsyncGenerator[Conversation]:
         """All conversations, last updated first; asks for *page* of them at a time."""
@@ -256,9 +280,6 @@ class Client:
     async def search(self, query: str, *, limit: int = 10) -> list[Memory]:
         """What is remembered that fits *query* best, over all conversations."""
         return (await self._http.search(query, limit=limit)).items
-
-    async def _stop(self, reply: Reply) -> None:
-        await self.stop((await reply.accepted()).run)
 
     def _heard(self, event: Event | ConnectionLost) -> None:
         match event:

@@ -16,16 +16,19 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.typing import Subprotocol
 
-from chat_server.client_errors import ServerError, TooMuchWaiting
+from chat_server.client_errors import ClientError, ServerError, TooMuchWaiting, Unreachable
 from chat_server.client_events import (
     SUBPROTOCOL,
     VERSION,
     Event,
+    GoAway,
     Refused,
     ServerPing,
     Welcome,
     decode_event,
 )
+from chat_server.client_runs import Frame
+from chat_server.client_token import Token
 
 log = structlog.get_logger(__name__)
 
@@ -38,10 +41,15 @@ SILENCE_GRACE_S: Final = 10.0
 """What a silent server gets beyond its own heartbeat."""
 WRITE_WITHIN_S: Final = 30.0
 CLOSE_WITHIN_S: Final = 2.0
-MAX_OUTGOING: Final = 64
-"""Frames that may wait to be written."""
+MAX_OUTGOING: Final = 256
+"""Frames that may wait to be written; more than a client has to say after a welcome."""
 MAX_EVENT_BYTES: Final = 8 * 1_048_576
 
+AWAY_SPREAD_S: Final = 0.1
+"""Within which the clients of a server that said it goes are back."""
+
+_TOKEN_ENDED: Final = 4401
+_NOT_AUTHENTICATED: Final = 4501
 _UNWANTED: Final = range(4500, 4600)
 """Close codes that mean: do not come back."""
 _OUR_FAULT: Final = {1002, 1003, 1007, 1009}
@@ -76,6 +84,17 @@ def websocket_address(url: str) -> str:
 class Listener(Protocol):
     """Who is told what happens on the connection; must not block."""
 
+    @property
+    def leaving(self) -> bool:
+        """Whether events were lost on this connection: another one is opened instead."""
+
+    @property
+    def failure(self) -> ClientError | None:
+        """Why there shall be no connection at all."""
+
+    def hello(self) -> Frame:
+        """What ``hello`` says beside who it is."""
+
     def connected(self, welcome: Welcome) -> None:
         """A connection is open; frames can be posted."""
 
@@ -89,7 +108,7 @@ class Listener(Protocol):
 class Connection:
     """One user's line to the server; *listener* is told what happens on it."""
 
-    def __init__(self, url: str, token: str, listener: Listener) -> None:
+    def __init__(self, url: str, token: Token, listener: Listener) -> None:
         self._address = websocket_address(url)
         self._token = token
         self._listener = listener
@@ -97,13 +116,16 @@ class Connection:
         self._posted = anyio.Event()
         self._welcomed_at: float | None = None
         self._farewell: Refused | None = None
+        self._goes_away = False
+        self._tried = ""
+        self._tried_new = False
 
     @property
     def online(self) -> bool:
         """Whether the server has said welcome, and nothing else since."""
         return self._welcomed_at is not None
 
-    def post(self, frame: dict[str, object]) -> None:
+    def post(self, frame: Frame) -> None:
         """Write *frame* once the ones before it are written.
 
         Raises:
@@ -119,6 +141,7 @@ class Connection:
 
         Raises:
             ServerError: the server does not want this client back (45xx).
+            ClientError: the listener's own reason.
         """
         attempt = 0
         while True:
@@ -130,6 +153,8 @@ class Connection:
             if welcomed_at is not None and time.monotonic() - welcomed_at > STEADY_AFTER_S:
                 attempt = 0
             retry_in_s = pause_s(attempt)
+            if self._goes_away and welcomed_at is not None:  # it waits for nobody: others serve
+                retry_in_s = random.uniform(0, AWAY_SPREAD_S)  # noqa: S311  # no secret
             attempt += 1
             log.info("connection.lost", reason=reason, retry_in_s=round(retry_in_s, 2))
             self._listener.disconnected(reason, retry_in_s)
@@ -137,7 +162,7 @@ class Connection:
 
     async def _live(self) -> str:
         """One connection from its opening to its end; why it ended."""
-        self._farewell = None
+        self._farewell, self._goes_away = None, False
         try:
             socket = await connect(
                 self._address,
@@ -163,32 +188,56 @@ class Connection:
         finally:
             with CancelScope(shield=True):
                 await socket.close()
+        if self._listener.failure is not None:
+            raise self._listener.failure
         code = socket.close_code
+        if code in {_TOKEN_ENDED, _NOT_AUTHENTICATED} and await self._may_have_another_token():
+            return "the token has ended"
         if code is not None and (code in _UNWANTED or code in _OUR_FAULT):
             raise self._dismissal(code, socket.close_reason or "")
         return reason
 
+    async def _may_have_another_token(self) -> bool:
+        """Whether there is another token than the one that was refused, or will be one later; one
+        that was refused although it was new is the last.
+        """
+        if self._token.value == self._tried:
+            if self._tried_new:
+                return False
+            try:
+                if not await self._token.renew():
+                    return False
+            except Unreachable:
+                return True
+        self._tried_new = True
+        return True
+
     async def _read(self, socket: ClientConnection) -> str:
         """Take what the server says until there is no more."""
-        hello = {"type": "hello", "v": VERSION, "token": self._token, "client": "python"}
+        self._tried = self._token.value
+        who = {"type": "hello", "v": VERSION, "token": self._tried, "client": "python"}
+        hello = who | self._listener.hello()
         silence_s = OPEN_WITHIN_S
         try:
             with anyio.fail_after(OPEN_WITHIN_S):
                 await socket.send(msgspec.json.encode(hello), text=True)
-            while True:
+            reason = "events were lost"
+            while not self._listener.leaving and self._listener.failure is None:
                 with anyio.fail_after(silence_s):
                     frame = await socket.recv(decode=True)
                 event = self._decode(frame)
                 if isinstance(event, Welcome):
                     silence_s = event.heartbeat_s + SILENCE_GRACE_S
                     self._welcomed_at = time.monotonic()
+                    self._tried_new = False
                     self._listener.connected(event)
                 elif event is not None:
                     self._take(event)
         except ConnectionClosed as end:
-            return f"closed with {end.rcvd.code}" if end.rcvd else "the connection broke"
+            reason = f"closed with {end.rcvd.code}" if end.rcvd else "the connection broke"
         except TimeoutError:
-            return f"nothing came for {silence_s:.0f} s"
+            reason = f"nothing came for {silence_s:.0f} s"
+        return reason
 
     @staticmethod
     def _decode(frame: str | bytes) -> Event | None:
@@ -204,6 +253,7 @@ class Connection:
         if isinstance(event, ServerPing):
             self._answer_ping()
             return
+        self._goes_away = self._goes_away or isinstance(event, GoAway)
         if isinstance(event, Refused) and event.re is None and event.run is None:
             self._farewell = event
         self._listener.received(event)

@@ -43,3 +43,9 @@ class NoAnswer(ClientError):
 
 class TooMuchWaiting(ClientError):
     """More commands wait for their answer than the server would take at once."""
+
+
+class OutboxFailed(ClientError):
+    """The file in which messages wait cannot be used: it is another user's, another process has it,
+    or the disk does not take more.
+    """

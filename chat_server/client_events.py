@@ -8,91 +8,14 @@ bot does not load the server.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
+from chat_server.client_values import Allowance, Conversation, ErrorFacts, Memory, Message, Usage
+
 VERSION: Final = 1
 SUBPROTOCOL: Final = "tandem.v1"
-
-
-class Place(NamedTuple):
-    """Where an event stands in the user's lasting order; numbers of another epoch say nothing."""
-
-    epoch: str
-    seq: int
-
-
-class Memory(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that is remembered; ``score`` lies in 0..1."""
-
-    id: str
-    text: str
-    score: float = 0.0
-    timestamp: float = 0.0
-    conversation: str = ""
-    role: str = "user"
-    why: tuple[str, ...] = ()
-    author: str | None = None
-    client_id: str | None = None
-
-
-class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """What was said; ``timestamp`` in seconds since the epoch, UTC.
-
-    ``status`` is ``completed``, or for a reply ``stopped``, ``interrupted`` or ``failed``;
-    ``client_id`` is the id that its sender gave it. ``stored`` is false for a reply that waits on
-    the server's disk to be stored. ``reply`` is ``interrupted`` for a question in the history whose
-    reply never came: sent again with its id, it is answered.
-    """
-
-    id: str
-    role: str
-    text: str
-    timestamp: float
-    parent: str | None = None
-    status: str = "completed"
-    client_id: str | None = None
-    author: str | None = None
-    model: str | None = None
-    reply_to: str | None = None
-    stored: bool = True
-    reply: str | None = None
-
-
-class Conversation(msgspec.Struct, frozen=True, kw_only=True):
-    """A conversation as it is listed; times in seconds since the epoch, UTC."""
-
-    id: str
-    title: str
-    created_at: float
-    updated_at: float
-    head: str | None = None
-
-
-class Allowance(msgspec.Struct, frozen=True):
-    """What is left of a limit. ``reset_ms``: until one more is free."""
-
-    limit: int
-    remaining: int
-    reset_ms: int = 0
-
-
-class Usage(msgspec.Struct, frozen=True):
-    """Tokens as the model's server counted them."""
-
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-
-
-class ErrorFacts(msgspec.Struct, frozen=True):
-    """An error inside another event or an HTTP answer."""
-
-    code: str
-    message: str
-    retryable: bool = False
-    retry_after_ms: int | None = None
-    field: str | None = None
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -233,6 +156,31 @@ class ConversationDeleted(DurableEvent, frozen=True, kw_only=True, tag="conversa
     conversation: ConversationGone
 
 
+class MemoryState(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the message *id* is recalled."""
+
+    id: str
+    forgotten: bool = False
+
+
+class MemoryForgotten(DurableEvent, frozen=True, kw_only=True, tag="memory.forgotten"):
+    """A message is not recalled any more; it stands in its conversation as before."""
+
+    memory: MemoryState
+
+
+class MemoryUpdated(DurableEvent, frozen=True, kw_only=True, tag="memory.updated"):
+    """A message that was forgotten is recalled again."""
+
+    memory: MemoryState
+
+
+class Unknown(DurableEvent, frozen=True, kw_only=True, tag="unknown"):
+    """Something that cannot be read here, such as a newer server's; its place counts all the same,
+    or what follows would seem to follow nothing.
+    """
+
+
 class Reset(Event, frozen=True, kw_only=True, tag="reset"):
     """The lasting order was lost and begins anew at this place: what happened is read over HTTP."""
 
@@ -263,29 +211,36 @@ class ConnectionLost(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Envelope(msgspec.Struct, frozen=True):
     type: str
-
-
-_envelope: Final = msgspec.json.Decoder(_Envelope)
+    seq: int = 0
 
 
 def _kinds(above: type[Event]) -> Iterator[type[Event]]:
     for kind in above.__subclasses__():
         if kind is DurableEvent:
             yield from _kinds(kind)
-        else:
+        elif kind is not Unknown:
             yield kind
 
 
+_envelope: Final = msgspec.json.Decoder(_Envelope)
 _decoders: Final = {
     str(kind.__struct_config__.tag): msgspec.json.Decoder(kind) for kind in _kinds(Event)
 }
 
 
-def decode_event(text: str) -> Event | None:
-    """Read one text frame; ``None`` for a type that is not known here.
+def decode_event(text: str) -> Event:
+    """Read one text frame.
 
     Raises:
-        msgspec.DecodeError: it is not what the protocol says.
+        msgspec.DecodeError: it is no frame, or not what the protocol says and without a place.
     """
-    decoder = _decoders.get(_envelope.decode(text).type)
-    return None if decoder is None else decoder.decode(text)
+    envelope = _envelope.decode(text)
+    decoder = _decoders.get(envelope.type)
+    if decoder is None:
+        return Unknown(seq=envelope.seq)
+    try:
+        return decoder.decode(text)
+    except msgspec.ValidationError:
+        if envelope.seq:
+            return Unknown(seq=envelope.seq)
+        raise

@@ -1,8 +1,11 @@
-"""What a client has asked and not been told yet: repeated when reconnected, read over HTTP."""
+"""Takes what the connection hears to the state, and from there to whoever asked."""
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Callable
+from itertools import count
 from typing import Final
 
 import anyio
@@ -12,6 +15,7 @@ from chat_server.client_connection import Connection
 from chat_server.client_errors import (
     ClientError,
     NoAnswer,
+    OutboxFailed,
     ServerError,
     TooMuchWaiting,
 )
@@ -25,55 +29,46 @@ from chat_server.client_events import (
     RunDone,
     RunMemories,
     RunStarted,
+    Unknown,
     Welcome,
 )
-from chat_server.client_http import HttpApi, MessagePage
-from chat_server.client_reply import Reply
+from chat_server.client_outbox import MAX_KEPT, Outbox
+from chat_server.client_reply import Command, Reply
+from chat_server.client_runs import Frame
+from chat_server.client_state import ClientState
+from chat_server.client_token import Token
 
 log = structlog.get_logger(__name__)
 
 MAX_UNANSWERED: Final = 16
 """What the server takes of one connection at once."""
-MAX_REPEATS: Final = 3
-"""How often a message is repeated because neither its reply nor its run can be found."""
-CATCH_UP_PAUSE_S: Final = 0.2
-AFTER_FAILURE_S: Final = 1.0
-PAGE: Final = 200
-
+MAX_FROM_OUTBOX: Final = 12
+"""Of these, what comes from the outbox: there is always room for a stop."""
+FIRST_REPEAT_S: Final = 0.5
+LONGEST_REPEAT_S: Final = 8.0
 
 Observer = Callable[[Event | ConnectionLost], None]
 """Hears what happens; must not block."""
 
 
-class Command:
-    """A frame that wants an answer; ``reply`` is there for a message."""
-
-    def __init__(self, frame: dict[str, object], reply: Reply | None = None) -> None:
-        self.frame = frame
-        self.reply = reply
-        self.posted = False
-        self.failure: ClientError | None = None
-        self.answered = anyio.Event()
-
-    def fail(self, failure: ClientError) -> None:
-        """It was refused, or will not be answered."""
-        self.failure = failure
-        self.answered.set()
-        if self.reply is not None:
-            self.reply.fail(failure)
-
-
 class Exchange:
-    """Takes what the connection hears to the replies and commands that it is about."""
+    """Everything that is between what a program asks for and the connection."""
 
-    def __init__(self, url: str, token: str, http: HttpApi, observer: Observer) -> None:
+    def __init__(
+        self, url: str, token: Token, observer: Observer, outbox: Outbox | None = None
+    ) -> None:
+        self.state = ClientState()
         self.connection = Connection(url, token, self)
         self.failure: ClientError | None = None
         """Why nothing more will be heard."""
         self._observer = observer
-        self._http = http
-        self._unanswered: dict[str, Command] = {}
+        self._outbox = outbox
+        self._waiting: dict[str, Command] = {}
         self._replies: dict[str, Reply] = {}
+        self._order = count()
+        self._held: deque[Command] = deque()
+        """Written down, and not sent yet."""
+        self._not_before = 0.0
         self._behind = anyio.Event()
 
     async def run(self) -> None:
@@ -82,33 +77,65 @@ class Exchange:
         """
         try:
             await self.connection.run()
-        except ServerError as failure:
-            log.warning("connection.refused", code=failure.code)
+        except ClientError as failure:
+            log.warning("connection.refused", code=getattr(failure, "code", None))
             self.end(failure)
-            self._observer(ConnectionLost(reason=failure.message, retry_in_s=None))
+            reason = failure.message if isinstance(failure, ServerError) else str(failure)
+            self._observer(ConnectionLost(reason=reason, retry_in_s=None))
 
-    def ask(self, id_: str, command: Command) -> None:
-        """Post *command* now, or as soon as there is a connection.
+    def ask(self, command: Command) -> None:
+        """Send *command* now, or as soon as there is a connection; with an outbox, once it is
+        written down.
 
         Raises:
-            TooMuchWaiting: ``MAX_UNANSWERED`` commands wait already.
-            ServerError: the server ended the conversation.
+            TooMuchWaiting: ``MAX_UNANSWERED`` commands wait already, ``MAX_KEPT`` with an outbox.
+            ClientError: the conversation is over.
         """
         if self.failure is not None:
             raise self.failure
-        if len(self._unanswered) >= MAX_UNANSWERED:
-            raise TooMuchWaiting(f"{MAX_UNANSWERED} messages wait to be accepted")
-        self._unanswered[id_] = command
-        if self.connection.online:
-            self._post(command)
+        outbox = self._outbox if command.reply is not None else None
+        waiting = len(self._waiting) if outbox else len(self.state.unanswered)
+        most = MAX_KEPT if outbox else MAX_UNANSWERED
+        if waiting >= most:
+            raise TooMuchWaiting(f"{most} messages wait to be accepted")
+        self._enter(command)
+        if outbox is not None:
+            outbox.keep(command.asked.frame, lambda failure: self._written(command, failure))
+        else:
+            self.state.ask(command.asked)
+            self._flush()
 
-    def forget(self, id_: str) -> None:
-        """Nobody waits for the answer to this command any more."""
-        self._unanswered.pop(id_, None)
+    async def carry_out(self, command: Command, within_s: float) -> None:
+        """Send *command*, and wait until it is carried out.
+
+        Raises:
+            ServerError: it was refused.
+            NoAnswer: nothing was heard within *within_s*.
+        """
+        self.ask(command)
+        try:
+            with anyio.move_on_after(within_s):
+                await command.answered.wait()
+        finally:
+            self._waiting.pop(command.asked.id, None)
+            self.state.forget(command.asked.id)
+        if command.failure is not None:
+            raise command.failure
+        if not command.answered.is_set():
+            raise NoAnswer(f"no answer within {within_s:.0f} s")
+
+    def recover(self, command: Command) -> None:
+        """Send what was written down before, by another process."""
+        self._enter(command)
+        self._written(command, None)
+
+    def _enter(self, command: Command) -> None:
+        command.order = next(self._order)
+        self._waiting[command.asked.id] = command
 
     def reply_to(self, id_: str) -> Reply | None:
         """The reply to the message *id_*, while it is being waited for or made."""
-        command = self._unanswered.get(id_)
+        command = self._waiting.get(id_)
         if command is not None:
             return command.reply
         return next((reply for reply in self._replies.values() if reply.id == id_), None)
@@ -116,148 +143,156 @@ class Exchange:
     def end(self, failure: ClientError) -> None:
         """Nothing more will be heard: whoever waits is told."""
         self.failure = failure
-        for command in self._unanswered.values():
+        for command in self._waiting.values():
             command.fail(failure)
         for reply in self._replies.values():
             reply.fail(failure)
-        self._unanswered.clear()
+        self._waiting.clear()
         self._replies.clear()
 
     # What the connection tells.
 
+    @property
+    def leaving(self) -> bool:
+        return self.state.leaving
+
+    def hello(self) -> Frame:
+        return self.state.hello()
+
     def connected(self, welcome: Welcome) -> None:
-        for command in self._unanswered.values():
-            self._post(command)
-        for reply in self._replies.values():
-            reply.behind = True
-        self._behind.set()
+        if self._outbox is not None and not self._outbox.belongs_to(welcome.user):
+            self.end(OutboxFailed("what waits in the outbox was said by another user"))
+            return
+        self.state.take(welcome)
         self._observer(welcome)
+        self._feed()
 
     def disconnected(self, reason: str, retry_in_s: float) -> None:
+        self.state.lost()
         self._observer(ConnectionLost(reason=reason, retry_in_s=retry_in_s))
 
     def received(self, event: Event) -> None:
-        self._observer(event)
+        if not self.state.take(event):
+            return
+        if not isinstance(event, Unknown):
+            self._observer(event)
         match event:
             case Accepted():
                 self._accept(event)
             case Ok():
-                self._answer(event.re, None)
+                self._answer(event.re)
             case Refused(re=str(), run=None):
-                failure = ServerError(
-                    event.code,
-                    event.message,
-                    retryable=event.retryable,
-                    retry_after_ms=event.retry_after_ms,
-                    field=event.field,
-                )
-                self._answer(event.re, failure)
+                self._refuse(event)
             case RunStarted() | RunMemories() | RunDelta() | RunDone():
-                reply = self._replies.get(event.run)
-                if reply is not None:
-                    self._tell(reply, event)
+                self._follow(event.run)
             case _:
                 pass
-
-    def _post(self, command: Command) -> None:
-        again = {"retry": True} if command.posted and command.reply is not None else {}
-        command.posted = True
-        self.connection.post(command.frame | again)
-
-    def _answer(self, id_: str | None, failure: ServerError | None) -> None:
-        command = self._unanswered.pop(id_, None) if id_ is not None else None
-        if command is None:
-            return
-        if failure is not None:
-            command.fail(failure)
-        command.answered.set()
+        self._feed()
 
     def _accept(self, accepted: Accepted) -> None:
-        command = self._unanswered.pop(accepted.re, None)
-        if command is None or command.reply is None:
+        command = self._waiting.get(accepted.re)
+        self._answer(accepted.re)
+        if command is not None and command.reply is not None:
+            command.reply.accept(accepted, self.state.runs[accepted.run])
+            self._replies[accepted.run] = command.reply
+            self._follow(accepted.run)
+
+    def _answer(self, id_: str) -> None:
+        command = self._waiting.pop(id_, None)
+        if command is None:
             return
         command.answered.set()
-        reply = command.reply
-        self._replies[accepted.run] = reply
-        reply.accept(accepted)
-        if accepted.duplicate:  # its reply may be over, or half said
-            reply.behind = True
+        if self._outbox is not None and command.reply is not None:
+            self._outbox.settle(id_)
+
+    def _refuse(self, refused: Refused) -> None:
+        failure = ServerError(
+            refused.code,
+            refused.message,
+            retryable=refused.retryable,
+            retry_after_ms=refused.retry_after_ms,
+            field=refused.field,
+        )
+        command = self._waiting.get(refused.re or "")
+        if command is not None and self._outbox and command.reply and refused.retryable:
+            self._held.append(command)
+            self._pause((refused.retry_after_ms or 0) / 1000)
+        elif command is not None:
+            command.fail(failure)
+            self._answer(command.asked.id)
+        self._give_up(refused.re, failure)
+
+    def _give_up(self, re: str | None, failure: ServerError) -> None:
+        """Tell whoever waits for a reply that the server does not know, and will not make."""
+        for run, reply in list(self._replies.items()):
+            if not self.state.owns(run):
+                del self._replies[run]
+                lost = NoAnswer("the message is stored, but its reply cannot be found")
+                reply.fail(failure if reply.id == re else lost)
+
+    def _follow(self, run: str) -> None:
+        reply = self._replies.get(run)
+        if reply is None:
+            return
+        if self.state.runs[run].over:
+            del self._replies[run]
+        reply.changed()
+
+    # What is sent, and when.
+
+    def _written(self, command: Command, failure: OutboxFailed | None) -> None:
+        if self._waiting.get(command.asked.id) is not command:
+            return
+        if failure is not None:
+            del self._waiting[command.asked.id]
+            command.fail(failure)
+            return
+        if command.reply is not None:
+            command.reply.write_down()
+        self._held.append(command)
+        self._feed()
+
+    def _pause(self, at_least_s: float) -> None:
+        """Send nothing more from the outbox before some time has passed."""
+        self._not_before = max(self._not_before, time.monotonic() + at_least_s)
+        self._behind.set()
+
+    def _feed(self) -> None:
+        """Send what is held, as far as there is room; then whatever is to be sent."""
+        while (
+            self._held and self._not_before == 0.0 and len(self.state.unanswered) < MAX_FROM_OUTBOX
+        ):
+            command = self._held.popleft()
+            if self._waiting.get(command.asked.id) is command:
+                self.state.ask(command.asked)
+        self._flush()
+
+    def _flush(self) -> None:
+        for frame in self.state.outgoing:
+            self.connection.post(frame)
+        self.state.outgoing.clear()
+        if self.state.waits:
             self._behind.set()
 
-    def _tell(self, reply: Reply, event: RunStarted | RunMemories | RunDelta | RunDone) -> None:
-        match event:
-            case RunStarted():
-                reply.begin(event.model)
-            case RunMemories():
-                reply.remember(event.items)
-            case RunDelta():
-                reply.add(event)
-                if reply.behind:
-                    self._behind.set()
-            case RunDone():
-                del self._replies[event.run]
-                reply.finish(event)
-
-    # What was missed.
-
-    async def catch_up(self) -> None:
-        """Read over HTTP whatever is behind, until cancelled."""
+    async def repeat(self) -> None:
+        """Ask again for what could not be answered, with growing pauses, until cancelled."""
+        pause_s, last = FIRST_REPEAT_S, 0.0
         while True:
             await self._behind.wait()
             self._behind = anyio.Event()
-            pause_s = CATCH_UP_PAUSE_S
-            for reply in [reply for reply in self._replies.values() if reply.behind]:
-                try:
-                    await self._read(reply)
-                except ClientError as failure:
-                    log.info("reply.not_read_yet", reason=str(failure))
-                    pause_s = AFTER_FAILURE_S
-            await anyio.sleep(pause_s)
-            # Without a connection nothing is asked: the next one begins with catching up.
-            if self.connection.online and any(reply.behind for reply in self._replies.values()):
-                self._behind.set()
+            if time.monotonic() - last > 2 * LONGEST_REPEAT_S:
+                pause_s = FIRST_REPEAT_S
+            await anyio.sleep(max(pause_s, self._not_before - time.monotonic()))
+            pause_s, last = min(2 * pause_s, LONGEST_REPEAT_S), time.monotonic()
+            if self._not_before:
+                self._not_before = 0.0
+                self._held = deque(sorted(self._held, key=lambda held: held.order))
+            self.state.later()
+            self._feed()
 
-    async def _read(self, reply: Reply) -> None:
-        accepted = reply.acceptance
-        if accepted is None:
-            return
-        before = None
-        while not reply.over:
-            page = await self._page(accepted.conversation, before)
-            for live in page.runs:
-                if live.run == accepted.run:
-                    reply.catch_up(live.text)
-                    return
-            for message in page.messages:
-                if message.id == accepted.run and not reply.over:
-                    self._replies.pop(accepted.run, None)
-                    reply.found(message, accepted.conversation)
-                    return
-            asked = any(message.id == accepted.message for message in page.messages)
-            if asked or page.before is None:
-                break
-            before = page.before
-        if not reply.over:
-            self._repeat(reply, accepted)
-
-    async def _page(self, conversation: str, before: str | None) -> MessagePage:
-        try:
-            return await self._http.messages(conversation, limit=PAGE, before=before)
-        except ServerError as refusal:
-            if refusal.code == "unknown_conversation":
-                return MessagePage([])
-            raise
-
-    def _repeat(self, reply: Reply, accepted: Accepted) -> None:
-        """The server was killed before the reply was stored: the same message makes it anew."""
-        if reply.repeats >= MAX_REPEATS:
-            self._replies.pop(accepted.run, None)
-            reply.fail(NoAnswer("the message is stored, but its reply cannot be found"))
-            return
-        command = Command(reply.sent, reply)
-        command.posted = True
-        self.ask(reply.id, command)
-        self._replies.pop(accepted.run, None)
-        reply.repeats += 1
-        reply.behind = False
-        log.info("reply.asked_again", run=accepted.run)
+    def say_token(self, token: str) -> None:
+        """Tell the server who this is from now on. The answer is not waited for: the next
+        connection says the same.
+        """
+        if self.connection.online:
+            self.connection.post({"type": "auth", "id": f"auth-{time.time_ns()}", "token": token})

@@ -10,7 +10,8 @@ import httpx
 import msgspec
 
 from chat_server.client_errors import ServerError, Unreachable
-from chat_server.client_events import Conversation, ErrorFacts, Memory, Message
+from chat_server.client_token import Token
+from chat_server.client_values import Conversation, ErrorFacts, Memory, Message
 
 ANSWER_WITHIN_S: Final = 15.0
 
@@ -70,9 +71,9 @@ class HttpApi:
     cannot be asked.
     """
 
-    def __init__(self, url: str, token: str | None) -> None:
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx.AsyncClient(base_url=url, headers=headers, timeout=ANSWER_WITHIN_S)
+    def __init__(self, url: str, token: Token | str | None) -> None:
+        self._token = Token(token) if isinstance(token, str) else token
+        self._http = httpx.AsyncClient(base_url=url, timeout=ANSWER_WITHIN_S)
 
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()
@@ -111,8 +112,9 @@ class HttpApi:
         self, method: str, path: str, body: type[Body], **query: str | int | None
     ) -> Body:
         given = {name: value for name, value in query.items() if value is not None}
+        holder = {"Authorization": f"Bearer {self._token.value}"} if self._token else {}
         try:
-            answer = await self._http.request(method, path, params=given)
+            answer = await self._http.request(method, path, params=given, headers=holder)
         except httpx.TransportError as fault:
             raise Unreachable(f"{self._http.base_url}: {fault or type(fault).__name__}") from fault
         if answer.is_error:

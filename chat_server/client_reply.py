@@ -1,27 +1,17 @@
-"""A reply as its asker sees it: accepted, growing, over."""
+"""A reply as its asker sees it: accepted, growing, over; and what was asked."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Final
+from collections.abc import AsyncGenerator
+from typing import Final, Protocol
 
 import anyio
 import msgspec
-import structlog
 
 from chat_server.client_errors import ClientError, NoAnswer
-from chat_server.client_events import (
-    Accepted,
-    ErrorFacts,
-    Memory,
-    Message,
-    RunDelta,
-    RunDone,
-    Usage,
-)
-
-log = structlog.get_logger(__name__)
+from chat_server.client_events import Accepted, RunDone
+from chat_server.client_runs import Asked, RunState
+from chat_server.client_values import ErrorFacts, Memory, Usage
 
 ACCEPT_WITHIN_S: Final = 30.0
 """How long a message may take to be stored, with reconnecting and repeating."""
@@ -53,6 +43,19 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     error: ErrorFacts | None = None
 
 
+class Asker(Protocol):
+    """What a reply may ask of its client."""
+
+    async def stop(self, run: str) -> None:
+        """End the reply *run*."""
+
+    def regenerate(self, message: str) -> Reply:
+        """Have another reply made beside *message*."""
+
+    def edit(self, message: str, text: str) -> Reply:
+        """Say *text* in the place of *message*."""
+
+
 class Reply:
     """The reply to one message. Iterate over it for the text as it is written::
 
@@ -63,39 +66,53 @@ class Reply:
     Nothing needs to be read: a reply that nobody follows is kept here, and ends all the same.
     """
 
-    def __init__(
-        self, id_: str, sent: dict[str, object], stop: Callable[[Reply], Awaitable[None]]
-    ) -> None:
+    def __init__(self, id_: str, asker: Asker) -> None:
         self.id = id_
         """The message's own id: sending it again with the same text is safe for ever."""
-        self.memories: tuple[Memory, ...] = ()
-        """What is remembered for this reply; known before its first piece."""
-        self.text = ""
-        """What it says so far."""
-        self.model = ""
-        self.sent = sent
-        """The frame that asked for it."""
-        self.behind = False
-        """Something of it was missed: it must be read over HTTP."""
-        self.repeats = 0
-        """How often the message had to be repeated because its reply could not be found."""
-        self._stop = stop
+        self._asker = asker
+        self._run: RunState | None = None
         self._accepted: Accepted | None = None
-        self._result: Result | None = None
+        self._written_down = False
         self._failure: ClientError | None = None
-        self._reaches = 0
-        self._void = ""
         self._changed = anyio.Event()
+
+    @property
+    def text(self) -> str:
+        """What it says so far."""
+        return self._run.text if self._run else ""
+
+    @property
+    def model(self) -> str:
+        """Who writes it; ``offline`` where no language model does."""
+        return self._run.model if self._run else ""
+
+    @property
+    def memories(self) -> tuple[Memory, ...]:
+        """What is remembered for it; known before its first piece."""
+        return self._run.memories if self._run else ()
 
     @property
     def over(self) -> bool:
         """Whether nothing more will come."""
-        return self._result is not None or self._failure is not None
+        return self._failure is not None or (self._run is not None and self._run.over)
 
     @property
     def acceptance(self) -> Accepted | None:
         """What the server said when it stored the message, if it has."""
         return self._accepted
+
+    async def written_down(self) -> None:
+        """Wait until the message is in the client's outbox, from where it is sent whatever
+        happens to this process; without an outbox, until it is accepted.
+
+        Raises:
+            OutboxFailed: the outbox does not take it.
+            ServerError, NoAnswer: as :meth:`accepted`.
+        """
+        while not self._written_down and self._accepted is None:
+            if self._failure is not None:
+                raise self._failure
+            await self._changed.wait()
 
     async def accepted(self, within_s: float = ACCEPT_WITHIN_S) -> Accepted:
         """Wait until the message is stored for good.
@@ -146,15 +163,24 @@ class Reply:
             NoAnswer: no sign of life for ``SILENT_AT_MOST_S``.
         """
         await self.accepted()
-        while self._result is None:
+        while True:
+            if self._run is not None and self._run.done is not None:
+                return _result(self._run, self._run.done)
             if self._failure is not None:
                 raise self._failure
             await self._change()
-        return self._result
 
     async def stop(self) -> None:
         """End the reply; what it said is kept, and :meth:`result` says ``stopped``."""
-        await self._stop(self)
+        await self._asker.stop((await self.accepted()).run)
+
+    async def regenerate(self) -> Reply:
+        """Have another reply made beside this one."""
+        return self._asker.regenerate((await self.accepted()).run)
+
+    async def edit(self, text: str) -> Reply:
+        """Say *text* in the place of the message that this replies to: a branch begins there."""
+        return self._asker.edit((await self.accepted()).message, text)
 
     async def _change(self) -> None:
         with anyio.move_on_after(SILENT_AT_MOST_S) as waiting:
@@ -164,95 +190,59 @@ class Reply:
 
     # From here on: what the client tells the reply.
 
-    def accept(self, accepted: Accepted) -> None:
-        """The message is stored."""
-        self._accepted = accepted
-        self._notify()
+    def write_down(self) -> None:
+        """The message is in the outbox."""
+        self._written_down = True
+        self.changed()
 
-    def begin(self, model: str) -> None:
-        """It is being written; for the second time, if the server lost the first."""
-        if len(self.text) > len(self._void):
-            self._void = self.text
-        self.text, self._reaches, self.model = "", 0, model
-        self._notify()
-
-    def remember(self, memories: tuple[Memory, ...]) -> None:
-        """This is remembered for it."""
-        self.memories = memories
-        self._notify()
-
-    def add(self, delta: RunDelta) -> None:
-        """Apply *delta* where it fits; a gap leaves the reply ``behind``."""
-        have = len(self.text)
-        self._reaches = max(self._reaches, delta.offset + len(delta.text))
-        if delta.offset <= have:
-            self.text += delta.text[have - delta.offset :]
-        self.behind = self.behind or self._reaches > len(self.text)
-        self._notify()
-
-    def catch_up(self, text: str) -> None:
-        """*text* is what it said when the server was asked."""
-        if len(text) > len(self.text):
-            self.text = text
-        self.behind = self._reaches > len(self.text)
-        self._notify()
-
-    def finish(self, done: RunDone) -> None:
-        """It is over; *done* is what holds, and its digest must be that of its text."""
-        text = done.message.text
-        digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
-        if len(text) != done.chars or digest != done.sha256:
-            log.warning("reply.digest_differed", run=done.run, chars=done.chars, has=len(text))
-        self._end(
-            Result(
-                text=text,
-                status=done.status,
-                model=done.model,
-                message=done.message.id,
-                conversation=done.conversation,
-                memories=self.memories,
-                timings_ms=done.timings_ms,
-                usage=done.usage,
-                stored=done.stored,
-                kept=done.kept,
-                corrected=self._differs(text),
-                error=done.error,
-            )
-        )
-
-    def found(self, message: Message, conversation: str) -> None:
-        """It is over since long: *message* was read over HTTP."""
-        self._end(
-            Result(
-                text=message.text,
-                status=message.status,
-                model=message.model or "",
-                message=message.id,
-                conversation=conversation,
-                memories=self.memories,
-                stored=message.stored,
-                kept=not message.stored,
-                corrected=self._differs(message.text),
-            )
-        )
+    def accept(self, accepted: Accepted, run: RunState) -> None:
+        """The message is stored; *run* is what is known of its reply, from now on."""
+        self._accepted, self._run = accepted, run
+        self.changed()
 
     def fail(self, failure: ClientError) -> None:
         """It will not come."""
         if not self.over:
             self._failure = failure
-            self._notify()
+            self.changed()
 
-    def _differs(self, text: str) -> bool:
-        """Whether something was shown that is not the beginning of *text*."""
-        return not (text.startswith(self.text) and text.startswith(self._void))
+    def changed(self) -> None:
+        """Something is known of it that was not."""
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
 
-    def _end(self, result: Result) -> None:
-        if result.corrected:
-            log.warning("reply.text_differed", had=len(self.text), chars=len(result.text))
-        self._result = result
-        self.text, self.behind = result.text, False
-        self._notify()
 
-    def _notify(self) -> None:
-        self._changed.set()
-        self._changed = anyio.Event()
+def _result(run: RunState, done: RunDone) -> Result:
+    """How *run* ended."""
+    return Result(
+        text=run.text,
+        status=run.status,
+        model=done.model,
+        message=done.message.id,
+        conversation=done.conversation,
+        memories=run.memories,
+        timings_ms=done.timings_ms,
+        usage=done.usage,
+        stored=done.stored,
+        kept=done.kept,
+        corrected=run.corrected,
+        error=done.error,
+    )
+
+
+class Command:
+    """Something asked for; ``reply`` is there where a reply follows."""
+
+    def __init__(self, asked: Asked, reply: Reply | None = None) -> None:
+        self.asked = asked
+        self.reply = reply
+        self.order = 0
+        self.failure: ClientError | None = None
+        self.answered = anyio.Event()
+
+    def fail(self, failure: ClientError) -> None:
+        """It was refused, or will not be answered."""
+        self.failure = failure
+        self.answered.set()
+        if self.reply is not None:
+            self.reply.fail(failure)

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import hashlib
 
-from chat_server.client_events import Memory, Place, RunDelta, RunDone, RunStarted
+from chat_server.client_events import RunDelta, RunDone, RunStarted
+from chat_server.client_values import Memory, Place
 
 RUNNING = "running"
 LOST = "lost"
@@ -75,6 +76,8 @@ class RunState:
 
     def restart(self) -> None:
         """It is made anew: what was shown is void unless it reads the same again."""
+        if not (self.text.startswith(self._void) or self._void.startswith(self.text)):
+            self.corrected = True
         if len(self.text) > len(self._void):
             self._void = self.text
         self.text = ""

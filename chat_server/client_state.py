@@ -19,7 +19,6 @@ from chat_server.client_events import (
     Event,
     MessageCreated,
     Ok,
-    Place,
     Refused,
     Reset,
     RunDelta,
@@ -30,11 +29,14 @@ from chat_server.client_events import (
 )
 from chat_server.client_runs import LOST, RUNNING, Asked, Frame, RunState
 from chat_server.client_told import Told, keep
+from chat_server.client_values import Place
 
 log = structlog.get_logger(__name__)
 
 MAX_HELLO_RUNS: Final = 64
 """What ``hello`` may name; more replies are attached to one by one."""
+MAX_ATTACHED: Final = 32
+"""How many replies are asked for at once beside those in ``hello``."""
 MAX_RUNS: Final = 256
 MAX_REPEATS: Final = 6
 """How often a command is repeated because the server does not know its reply."""
@@ -108,8 +110,8 @@ class ClientState:
 
     def later(self) -> None:
         """Some time has passed: ask again for what the server could not say, or did not know."""
-        again, self._again = self._again, {}
-        for id_ in again:
+        for id_ in list(self._again)[:MAX_ATTACHED]:
+            del self._again[id_]
             run = self.runs.get(id_)
             asked = self._own.get(id_)
             if run is None or run.over:
@@ -132,8 +134,7 @@ class ClientState:
                 self._welcome(event)
             case Reset():
                 self._fresh_start(Place(event.epoch, event.seq))
-                for run in list(self._running()):
-                    self._attach(run)
+                self._attach_all()
             case Accepted():
                 self._accept(event)
             case Ok():
@@ -167,8 +168,7 @@ class ClientState:
             self._fresh_start(Place(welcome.epoch, welcome.seq))
         for asked in self.unanswered.values():
             self.outgoing.append(asked.outgoing())
-        for run in list(self._running()):
-            self._attach(run)
+        self._attach_all()
 
     def _fresh_start(self, place: Place) -> None:
         self.cursor = place
@@ -249,9 +249,9 @@ class ClientState:
     def _run(self, id_: str) -> RunState:
         run = self.runs.get(id_)
         if run is None:
-            run = self.runs[id_] = RunState(id_)
-            if len(self.runs) > MAX_RUNS:
+            if len(self.runs) >= MAX_RUNS:
                 self._forget_a_run()
+            run = self.runs[id_] = RunState(id_)
         return run
 
     def _forget_a_run(self) -> None:
@@ -260,6 +260,13 @@ class ClientState:
         oldest = next((run for run in strangers if run.over), None) or next(iter(strangers), None)
         if oldest is not None:
             del self.runs[oldest.id]
+
+    def _attach_all(self) -> None:
+        """Ask for what is missing of every reply that was not asked for yet."""
+        missing = [run for run in self._running() if _attach_id(run.id) not in self._attaching]
+        for run in missing[:MAX_ATTACHED]:
+            self._attach(run)
+        self._again.update(dict.fromkeys(run.id for run in missing[MAX_ATTACHED:]))
 
     def _attach(self, run: RunState) -> None:
         """Ask for what is missing of *run*, once until that is answered."""

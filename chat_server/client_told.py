@@ -6,13 +6,8 @@ from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
-from chat_server.client_events import (
-    Conversation,
-    ConversationDeleted,
-    ConversationUpdated,
-    Message,
-    MessageCreated,
-)
+from chat_server.client_events import ConversationDeleted, ConversationUpdated, MessageCreated
+from chat_server.client_values import Conversation, Message
 
 MAX_MESSAGES: Final = 1_000
 MAX_CONVERSATIONS: Final = 1_000

@@ -34,8 +34,8 @@ class Peer:
     async def send(self, **frame: Any) -> None:
         await self.socket.send(json.dumps(frame))
 
-    async def accept(self, sent: Frame, *, duplicate: bool = False) -> None:
-        answer = {"re": sent["id"], "message": "m1", "conversation": "c1", "run": "r1"}
+    async def accept(self, sent: Frame, *, duplicate: bool = False, run: str = "r1") -> None:
+        answer = {"re": sent["id"], "message": "m1", "conversation": "c1", "run": run}
         await self.send(type="accepted", **answer, duplicate=duplicate)
 
     async def close(self, code: int = 1012, reason: str = "") -> None:
@@ -53,6 +53,10 @@ class ScriptedServer:
         self.asked: list[str] = []
         self.welcome = {"type": "welcome", "v": 1, "user": "ana", "heartbeat_s": 25.0}
         self.upgrade_status: int | None = None
+        self.refuse_with: int | None = None
+        """Close code that the next connections get instead of a welcome."""
+        self.holders: list[str | None] = []
+        """As whom HTTP was asked."""
         self._arrive, self._arrivals = anyio.create_memory_object_stream[Peer](10)
 
     async def peer(self) -> Peer:
@@ -63,6 +67,9 @@ class ScriptedServer:
     async def handle(self, socket: ServerConnection) -> None:
         peer = Peer(socket)
         peer.hello = await peer.receive()
+        if self.refuse_with is not None:
+            await peer.close(self.refuse_with)
+            return
         await peer.send(**self.welcome)
         await self._arrive.send(peer)
         await socket.wait_closed()
@@ -73,6 +80,7 @@ class ScriptedServer:
                 return None
             return connection.respond(http.HTTPStatus(self.upgrade_status), "no")
         self.asked.append(request.path)
+        self.holders.append(request.headers.get("Authorization"))
         status, body = self.answers.get(request.path.partition("?")[0], (404, {}))
         return connection.respond(http.HTTPStatus(status), json.dumps(body))
 

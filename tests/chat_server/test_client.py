@@ -6,7 +6,7 @@ import sys
 import anyio
 import pytest
 
-from chat_server.client import Client, NoAnswer, Unreachable, new_id
+from chat_server.client import Client, NoAnswer, Unreachable
 from tests.chat_server.scripted_server import opened, scripted_server
 
 HEAVY = ("starlette", "uvicorn", "chromadb", "redis", "openai", "numpy", "onnxruntime", "pydantic")
@@ -19,13 +19,6 @@ def test_a_bot_does_not_load_the_server() -> None:
     )
     assert "httpx" in done.stdout.split()
     assert not set(HEAVY) & set(done.stdout.split())
-
-
-def test_ids_are_ulids_that_sort_by_time() -> None:
-    made = [new_id() for _ in range(100)]
-    assert len(set(made)) == 100
-    assert all(len(id_) == 26 and id_.isalnum() and id_.isupper() for id_ in made)
-    assert [id_[:10] for id_ in made] == sorted(id_[:10] for id_ in made)
 
 
 async def test_only_what_was_said_goes_into_the_frame() -> None:

@@ -14,11 +14,19 @@ from chat_server.client_connection import (
     pause_s,
     websocket_address,
 )
-from chat_server.client_errors import TooMuchWaiting
+from chat_server.client_errors import ClientError, TooMuchWaiting
+from chat_server.client_runs import Frame
+from chat_server.client_token import Token
 from tests.chat_server.scripted_server import opened, scripted_server
 
 
 class Nobody:
+    leaving = False
+    failure: ClientError | None = None
+
+    def hello(self) -> Frame:
+        return {}
+
     def connected(self, welcome: Welcome) -> None: ...
 
     def received(self, event: Event) -> None: ...
@@ -51,7 +59,7 @@ def test_what_is_no_address_is_said_at_once(url: str) -> None:
 
 
 def test_what_waits_to_be_written_is_bounded() -> None:
-    connection = Connection("http://127.0.0.1:1", "token", Nobody())
+    connection = Connection("http://127.0.0.1:1", Token("token"), Nobody())
     for _ in range(MAX_OUTGOING):
         connection.post({"type": "ping"})
     with pytest.raises(TooMuchWaiting):
@@ -141,3 +149,95 @@ async def test_no_server_within_the_time_is_an_error_that_says_why(
         with pytest.raises(Unreachable, match="503"):
             async with Client(server.url, token="t"):
                 pass
+
+
+def lost(heard: list[Event | ConnectionLost]) -> list[float | None]:
+    return [event.retry_in_s for event in heard if isinstance(event, ConnectionLost)]
+
+
+async def test_a_server_that_says_that_it_goes_is_left_without_a_pause() -> None:
+    heard: list[Event | ConnectionLost] = []
+    async with scripted_server() as server:
+        client = Client(server.url, token="t", on_event=heard.append)
+        async with opened(client, server) as peer:
+            await peer.send(type="goaway", reason="restart", deadline_ms=5000)
+            await peer.close(4400)
+            again = await server.peer()
+            await again.close(4400)
+            await server.peer()
+    first, second = lost(heard)[:2]
+    assert first is not None
+    assert second is not None
+    assert first <= client_connection.AWAY_SPREAD_S
+    assert second >= SHORTEST_PAUSE_S, "the next one did not say that it goes"
+
+
+class Tokens:
+    """A source of tokens that fails as often as it is told to."""
+
+    def __init__(self, *given: str, failures: int = 0) -> None:
+        self.given = list(given)
+        self.failures = failures
+        self.asked = 0
+
+    async def __call__(self) -> str:
+        self.asked += 1
+        if self.failures:
+            self.failures -= 1
+            raise OSError("no network")
+        return self.given.pop(0) if len(self.given) > 1 else self.given[0]
+
+
+@pytest.mark.parametrize("failures", [0, 1])
+async def test_a_token_that_has_ended_is_renewed(failures: int) -> None:
+    tokens = Tokens("second", failures=failures)
+    async with scripted_server() as server:
+        client = Client(server.url, token="first", renew=tokens)
+        async with opened(client, server) as peer:
+            await peer.close(4401)
+            again = await server.peer()
+            if failures:
+                assert again.hello["token"] == "first", "there was no other one yet"
+                await again.close(4401)
+                again = await server.peer()
+            assert again.hello["token"] == "second"
+            assert client.token == "second"
+            with pytest.raises(ServerError):
+                await client.search("dog")
+            assert server.holders[-1] == "Bearer second"
+
+
+async def test_a_new_token_that_is_refused_is_the_last() -> None:
+    tokens = Tokens("second", "third")
+    async with scripted_server() as server:
+        client = Client(server.url, token="first", renew=tokens)
+        async with opened(client, server) as peer:
+            reply = client.send("Hello?")
+            server.refuse_with = 4501
+            await peer.close(4501)
+            with pytest.raises(ServerError):
+                await reply.result()
+    assert tokens.asked == 1
+
+
+async def test_without_another_token_the_end_is_final() -> None:
+    tokens = Tokens("first")
+    async with scripted_server() as server:
+        client = Client(server.url, token="first", renew=tokens)
+        async with opened(client, server) as peer:
+            reply = client.send("Hello?")
+            await peer.close(4501)
+            with pytest.raises(ServerError):
+                await reply.result()
+
+
+async def test_events_that_are_missing_are_fetched_by_another_connection() -> None:
+    async with scripted_server() as server:
+        server.welcome |= {"epoch": "e1", "seq": 0, "resumed": False}
+        client = Client(server.url, token="t")
+        async with opened(client, server) as peer:
+            conversation = {"id": "c1", "title": "Hi", "created_at": 1.0, "updated_at": 1.0}
+            await peer.send(type="conversation.updated", seq=1, conversation=conversation)
+            await peer.send(type="conversation.updated", seq=3, conversation=conversation)
+            again = await server.peer()
+            assert again.hello["resume"] == {"epoch": "e1", "seq": 1}

@@ -5,15 +5,22 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from chat_server import client_events, events, protocol
-from chat_server.client_events import RunDelta, RunDone, Welcome, decode_event
+from chat_server import client_events, client_values, events, memory_events, protocol
+from chat_server.client_events import RunDelta, RunDone, Unknown, Welcome, decode_event
 from chat_server.frames import frame_of
 from memory.messages import RunId
 from memory.recalled import Recalled
 
 
 def by_tag(kind: type[msgspec.Struct]) -> dict[str, type[msgspec.Struct]]:
-    return {str(sub.__struct_config__.tag): sub for sub in kind.__subclasses__()}
+    """All kinds of *kind* that have a name of their own, also below ``DurableEvent``."""
+    found: dict[str, type[msgspec.Struct]] = {}
+    for sub in kind.__subclasses__():
+        if sub.__name__ == "DurableEvent":
+            found |= by_tag(sub)
+        elif sub.__name__ != "Unknown":
+            found[str(sub.__struct_config__.tag)] = sub
+    return found
 
 
 READ = by_tag(client_events.Event)
@@ -36,11 +43,13 @@ def fields(kind: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo]:
 
 PAIRS = [
     *((READ[tag], WRITTEN[tag]) for tag in sorted(READ)),
-    (client_events.Message, events.WireMessage),
-    (client_events.Conversation, events.WireConversation),
-    (client_events.ErrorFacts, events.ErrorFacts),
-    (client_events.Usage, events.Usage),
-    (client_events.Memory, Recalled),
+    (client_events.ConversationGone, events.ConversationGone),
+    (client_events.MemoryState, memory_events.MemoryState),
+    (client_values.Message, events.WireMessage),
+    (client_values.Conversation, events.WireConversation),
+    (client_values.ErrorFacts, events.ErrorFacts),
+    (client_values.Usage, events.Usage),
+    (client_values.Memory, Recalled),
 ]
 
 
@@ -56,7 +65,7 @@ def test_whatever_is_read_is_written_under_the_same_name(
 
 
 def test_unknown_types_fields_codes_and_statuses_are_no_errors() -> None:
-    assert decode_event('{"type": "confetti", "colour": "red"}') is None
+    assert decode_event('{"type": "confetti", "colour": "red"}') == Unknown()
     welcome = decode_event('{"type": "welcome", "v": 1, "user": "ana", "mood": "fine"}')
     assert welcome == Welcome(user="ana")
     error = decode_event('{"type": "error", "code": "moon_phase", "message": "wait"}')
@@ -67,6 +76,11 @@ def test_unknown_types_fields_codes_and_statuses_are_no_errors() -> None:
     )
     assert isinstance(done, RunDone)
     assert done.status == "paused"
+
+
+def test_the_place_of_what_cannot_be_read_is_read() -> None:
+    assert decode_event('{"type": "confetti", "seq": 7}') == Unknown(seq=7)
+    assert decode_event('{"type": "message.created", "seq": 8, "message": 5}') == Unknown(seq=8)
 
 
 @pytest.mark.parametrize("frame", ["", "[]", "{}", '{"type": 1}', '{"type": "run.delta"}', "nul"])

@@ -1,71 +1,65 @@
 from __future__ import annotations
 
 import hashlib
-from itertools import pairwise
-from random import Random
 
 import anyio
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from chat_server.client_errors import NoAnswer, ServerError
-from chat_server.client_events import Accepted, Message, RunDelta, RunDone
+from chat_server.client_events import Accepted, RunDelta, RunDone, RunStarted
 from chat_server.client_reply import Reply
+from chat_server.client_runs import RunState
+from chat_server.client_values import Message, Place
 
 
-async def no_stop(_reply: Reply) -> None:
-    raise AssertionError("nobody stops here")
+class NoAsker:
+    async def stop(self, run: str) -> None:
+        raise AssertionError(run)
+
+    def regenerate(self, message: str) -> Reply:
+        raise AssertionError(message)
+
+    def edit(self, message: str, text: str) -> Reply:
+        raise AssertionError(message, text)
 
 
-def new_reply(*, accepted: bool = True) -> Reply:
-    reply = Reply("id", {}, no_stop)
-    if accepted:
-        reply.accept(Accepted(re="id", message="m", conversation="c", run="r"))
-    return reply
+class Telling:
+    """A reply, and the run behind it that the test tells things."""
 
+    def __init__(self) -> None:
+        self.reply = Reply("id", NoAsker())
+        self.run = RunState("r")
+        self._place = 0
+        self.reply.accept(Accepted(re="id", message="m", conversation="c", run="r"), self.run)
 
-def delta(offset: int, text: str) -> RunDelta:
-    return RunDelta(run="r", offset=offset, text=text)
+    def begin(self) -> None:
+        self._place += 1
+        started = RunStarted(run="r", conversation="c", message="m", model="stub")
+        self.run.begin(started, Place("e", self._place))
+        self.reply.changed()
 
+    def add(self, offset: int, text: str) -> None:
+        self.run.add(RunDelta(run="r", offset=offset, text=text))
+        self.reply.changed()
 
-def done(text: str, **more: object) -> RunDone:
-    message = Message(id="r", role="assistant", text=text, timestamp=1.0)
-    facts = {"chars": len(text), "sha256": hashlib.sha256(text.encode()).hexdigest(), **more}
-    return RunDone(
-        run="r",
-        conversation="c",
-        status="completed",
-        message=message,
-        chars=int(str(facts["chars"])),
-        sha256=str(facts["sha256"]),
-    )
-
-
-@given(
-    text=st.text(max_size=60),
-    cuts=st.lists(st.integers(0, 60), max_size=8),
-    order=st.randoms(use_true_random=False),
-)
-def test_pieces_in_any_order_and_any_number_of_times_give_the_text_or_a_known_gap(
-    text: str, cuts: list[int], order: Random
-) -> None:
-    ends = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
-    deltas = [delta(begin, text[begin:end]) for begin, end in pairwise(ends)]
-    shuffled = [*deltas, *deltas]
-    order.shuffle(shuffled)
-    reply = new_reply()
-    for piece in shuffled:
-        reply.add(piece)
-    assert text.startswith(reply.text)
-    assert reply.behind or reply.text == text
-    reply.catch_up(text)
-    assert (reply.text, reply.behind) == (text, False)
+    def finish(self, text: str) -> None:
+        self.run.finish(
+            RunDone(
+                run="r",
+                conversation="c",
+                status="completed",
+                message=Message(id="r", role="assistant", text=text, timestamp=1.0),
+                chars=len(text),
+                sha256=hashlib.sha256(text.encode()).hexdigest(),
+            )
+        )
+        self.reply.changed()
 
 
 async def test_the_iteration_begins_at_the_beginning_and_ends_with_the_reply() -> None:
-    reply = new_reply()
-    reply.add(delta(0, "Well"))
+    telling = Telling()
+    reply = telling.reply
+    telling.add(0, "Well")
     pieces: list[str] = []
     async with anyio.create_task_group() as tasks:
 
@@ -74,72 +68,66 @@ async def test_the_iteration_begins_at_the_beginning_and_ends_with_the_reply() -
 
         tasks.start_soon(follow)
         await anyio.wait_all_tasks_blocked()
-        reply.add(delta(4, ", hello"))
+        telling.add(4, ", hello")
         await anyio.wait_all_tasks_blocked()
-        reply.finish(done("Well, hello."))
+        telling.finish("Well, hello.")
     assert pieces == ["Well", ", hello", "."]
     assert [piece async for piece in reply] == ["Well, hello."], "a second reader gets it all"
     assert not (await reply.result()).corrected
 
 
 async def test_what_was_lost_and_made_anew_in_the_same_words_is_not_repeated() -> None:
-    reply = new_reply()
-    reply.begin("stub")
-    reply.add(delta(0, "One two"))
-    pieces = reply.__aiter__()
+    telling = Telling()
+    telling.begin()
+    telling.add(0, "One two")
+    pieces = telling.reply.__aiter__()
     assert await anext(pieces) == "One two"
-    reply.begin("stub")
-    reply.add(delta(0, "One"))
-    reply.add(delta(3, " two three"))
+    telling.begin()
+    telling.add(0, "One")
+    telling.add(3, " two three")
     assert await anext(pieces) == " three"
-    reply.finish(done("One two three"))
+    telling.finish("One two three")
     assert [piece async for piece in pieces] == []
-    assert not (await reply.result()).corrected
+    assert not (await telling.reply.result()).corrected
 
 
 async def test_what_was_made_anew_in_other_words_is_void_and_said_to_be() -> None:
-    reply = new_reply()
-    reply.add(delta(0, "One two"))
-    pieces = reply.__aiter__()
+    telling = Telling()
+    telling.begin()
+    telling.add(0, "One two")
+    pieces = telling.reply.__aiter__()
     assert await anext(pieces) == "One two"
-    reply.begin("stub")
-    reply.add(delta(0, "Completely different"))
-    reply.finish(done("Completely different."))
+    telling.begin()
+    telling.add(0, "Completely different")
+    telling.finish("Completely different.")
     assert [piece async for piece in pieces] == []
-    result = await reply.result()
+    result = await telling.reply.result()
     assert (result.text, result.corrected) == ("Completely different.", True)
 
 
-async def test_a_copy_that_says_more_than_was_stored_is_cut() -> None:
-    reply = new_reply()
-    reply.add(delta(0, "More than was stored"))
-    reply.finish(done("More"))
-    result = await reply.result()
-    assert (result.text, result.corrected, reply.text) == ("More", True, "More")
-
-
-async def test_a_wrong_digest_is_logged_and_the_servers_text_taken(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    reply = new_reply()
-    reply.finish(done("Text", sha256="0" * 64))
-    assert (await reply.result()).text == "Text"
-    assert "reply.digest_differed" in capsys.readouterr().out
+async def test_what_is_in_the_outbox_is_known_before_it_is_accepted() -> None:
+    reply = Reply("id", NoAsker())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(reply.written_down)
+        await anyio.wait_all_tasks_blocked()
+        reply.write_down()
+    assert reply.acceptance is None
 
 
 async def test_a_refusal_reaches_everybody_who_waits() -> None:
-    reply = new_reply(accepted=False)
+    reply = Reply("id", NoAsker())
     reply.fail(ServerError("busy", "wait", retryable=True))
-    for waiting in (reply.accepted(), reply.result(), anext(reply.__aiter__())):
+    waits = (reply.accepted(), reply.result(), anext(reply.__aiter__()), reply.written_down())
+    for waiting in waits:
         with pytest.raises(ServerError):
             await waiting
 
 
 async def test_nothing_is_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NoAnswer):
-        await new_reply(accepted=False).accepted(within_s=0.01)
+        await Reply("id", NoAsker()).accepted(within_s=0.01)
     monkeypatch.setattr("chat_server.client_reply.SILENT_AT_MOST_S", 0.01)
     with pytest.raises(NoAnswer):
-        await new_reply().result()
+        await Telling().reply.result()
     with pytest.raises(NoAnswer):
-        await anext(new_reply().__aiter__())
+        await anext(Telling().reply.__aiter__())

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from chat_server.client import Memory, Result
-from chat_server.client_events import ErrorFacts, Message
+from chat_server.client_values import ErrorFacts, Message
 from chat_server.terminal_screen import Screen, harmless, shortened
 
 

@@ -57,9 +57,7 @@ class Driver:
     def _take(self, frame: Json) -> None:
         if frame.get("re") == "$attach":
             frame = {**frame, "re": self.last_attach}
-        event = decode_event(json.dumps(frame))
-        if event is not None:
-            self.state.take(event)
+        self.state.take(decode_event(json.dumps(frame)))
 
     def _out(self, frame: Json) -> None:
         self.sent.append(frame)
