@@ -15,6 +15,7 @@ from anyio import create_task_group
 from starlette.applications import Starlette
 
 from chat_server.listener import address_of, ready_block
+from chat_server.patient_http import PatientHttp
 from chat_server.patient_websocket import PatientWebSocket
 from chat_server.settings import Settings
 from chat_server.state import State
@@ -40,7 +41,7 @@ class TandemServer(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="uvloop",
-                http="httptools",
+                http=PatientHttp,
                 ws=PatientWebSocket,
                 ws_max_size=settings.server.max_frame_bytes,
                 ws_per_message_deflate=False,  # 64 KiB a connection against 14 without

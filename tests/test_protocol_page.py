@@ -11,7 +11,16 @@ import msgspec
 import pytest
 from msgspec import inspect
 
-from chat_server import command_rate, connections, errands, event_log, outbox, speculation
+from chat_server import (
+    command_rate,
+    connections,
+    errands,
+    event_log,
+    outbox,
+    patient_http,
+    request_body,
+    speculation,
+)
 from chat_server.errors import ERRORS
 from chat_server.events import DurableEvent, ServerEvent
 from chat_server.http_operations import OPERATIONS
@@ -197,6 +206,11 @@ def test_limits_are_the_ones_that_hold() -> None:
         "silence": [HEARTBEAT_S, PONG_WITHIN_S],
         "what waits for you to read it": [outbox.MAX_BYTES],
         "lasting events that are kept": [event_log.KEEP_S / 60, event_log.KEEP_EVENTS],
+        "the head of a request, also for the upgrade": [
+            patient_http.MAX_HEAD_BYTES,
+            patient_http.HEAD_WITHIN_S,
+        ],
+        "a JSON body": [request_body.MAX_BODY_BYTES, request_body.BODY_WITHIN_S],
     }
     for what, numbers in known.items():
         said = " ".join(table[what])

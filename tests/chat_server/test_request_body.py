@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import anyio
 import msgspec
 import pytest
 from starlette.requests import Request
 from starlette.types import Message, Scope
 
+from chat_server import request_body
 from chat_server.errors import ChatError
 from chat_server.request_body import MAX_BODY_BYTES, read_body
 
@@ -42,3 +44,32 @@ async def test_a_body_that_is_too_large_is_not_read_to_its_end() -> None:
     endless = request(*[b" " * 1000] * 1000)
     with pytest.raises(ChatError, match=f"{MAX_BODY_BYTES:,}"):
         await read_body(endless, Wish)
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def receive() -> Message:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    monkeypatch.setattr(request_body, "BODY_WITHIN_S", 0.01)
+    scope: Scope = {"type": "http", "method": "PATCH", "headers": []}
+    with pytest.raises(ChatError) as told:
+        await read_body(Request(scope, receive), Wish)
+    assert told.value.code == "slow_client"
+
+
+async def test_a_client_that_leaves_in_the_middle_is_no_fault_of_ours() -> None:
+    left: list[Message] = [
+        {"type": "http.request", "body": b"{", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Message:
+        return left.pop(0)
+
+    scope: Scope = {"type": "http", "method": "PATCH", "headers": []}
+    with pytest.raises(ChatError) as told:
+        await read_body(Request(scope, receive), Wish)
+    assert told.value.code == "slow_client"

@@ -12,7 +12,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
-ANSWER_WITHIN_S: Final = 10.0
+ANSWER_WITHIN_S: Final = 30.0
 MASK: Final = b"\x11\x22\x33\x44"
 UPGRADE: Final = (
     b"GET /ws HTTP/1.1\r\nHost: %b\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
