@@ -50,8 +50,11 @@ class Placing:
             window = await self._memory.window(
                 user, conversation, admission.window, active=admission.active
             )
-        if lane.head is not None and window.head != lane.head:
+        shared = self._memory.conversations.shared  # another process may have chosen a branch
+        if lane.head is not None and (shared or window.head != lane.head):
             window = await self._memory.rebuild_window(user, conversation, active=admission.active)
+            if window.head is not None and window.head.id != lane.head.id:
+                lane.choose(window.head)
         head = lane.head or window.head
         await self._check_not_deleted(user, conversation, head)
         if saying.parent is None or (head is not None and saying.parent == head.id):

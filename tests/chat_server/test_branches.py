@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chat_server.errors import ChatError
+from memory.conversations import ConversationDirectory
 from memory.messages import ConversationId, Message, MessageId
 from memory.short_term import ShortTermPolicy, Window
 from tests.chat_server.twin_world import TwinWorld, twin_world
@@ -171,3 +172,25 @@ async def test_the_tree_holds_and_what_was_chosen_is_shown(steps: list[Step]) ->
         for prompt in world.model.prompts:
             for before, after in pairwise(prompt.window):
                 assert on_the_way(seen, after, before.id), "one branch only"
+
+
+async def test_what_another_process_chose_is_followed_while_a_reply_is_made_here() -> None:
+    async with twin_world() as world:
+        there = ConversationDirectory(world.long_term)
+        world.desk.memory.conversations.shared = there.shared = True
+        first = await world.take("One", conversation="talk")
+        await world.done(first["run"])
+        edit = await world.edit(first["message"], "Uno")
+        await world.done(edit["run"])
+        world.model.rest = anyio.Event()
+        live = await world.take("Due", conversation="talk")
+        anew = await world.regenerate(edit["run"])
+        [chosen] = await world.long_term.by_ids(world.user, [MessageId(first["message"])])
+        await there.branch(chosen)
+        await world.desk.memory.drop_windows(world.user, [TALK])
+        second = await world.take("Two", conversation="talk")
+        world.model.rest.set()
+        for accepted in (live, anew, second):
+            await world.done(accepted["run"])
+        said = [text for _, text, _ in await world.stored("talk")]
+        assert said == ["One", "Well, hello.", "Two", "Well, hello."]
