@@ -41,6 +41,8 @@ class Neighbourhood:
         fanout.elsewhere = self.relay
         runs.on_shown = self.checkpoints.follow
         runs.on_finished = self.checkpoints.settle
+        self.relay.in_doubt = lambda: self.node.stood_still
+        self.relay.assured = self.node.assure
         self.courier.on_missed = self.relay.upkeep.compare_all
         self.node.on_broker_lost = self._broker_lost
         self._tasks = tasks
@@ -72,6 +74,7 @@ class Neighbourhood:
 
     def _taken_for_dead(self, state: State) -> None:
         """Others have ended what this process was making: it ends as they said."""
+        self.relay.drop_pieces()
         state["switchboard"].lose_claims()
         state["runs"].interrupt_all()
         self.relay.upkeep.compare_all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
@@ -33,6 +34,11 @@ class Node:
         self._courier = courier
         self._generation: str | None = None
         self._beaten_at = -DEAD_AFTER_S
+        self._tried_at = -DOUBT_AFTER_S
+        self._steady_since = math.inf
+        """Since when no beat of this process failed or was late: only then is silence death. A
+        broker that stood still makes everybody silent.
+        """
         self._alive: frozenset[NodeId] = frozenset()
         self._beating = anyio.Lock()
         self.on_inherited: Callable[[Sequence[LiveRun]], Awaitable[None]] | None = None
@@ -48,13 +54,20 @@ class Node:
         """The other processes that live; none are known while the broker is away."""
         return self._alive if time.monotonic() - self._beaten_at < DEAD_AFTER_S else frozenset()
 
+    @property
+    def stood_still(self) -> bool:
+        """Whether this process has not even tried to beat for so long that the others may believe
+        it dead.
+        """
+        return time.monotonic() - self._tried_at > DOUBT_AFTER_S
+
     async def assure(self) -> None:
         """Return once this process knows that the others believe it alive, or that nobody can say.
 
         For whoever is about to write as the one that sees to a conversation: a process that stood
         still finds out here that it does not any more.
         """
-        if time.monotonic() - self._beaten_at > DOUBT_AFTER_S:
+        if self.stood_still:
             await self._beat()
 
     async def run(self) -> None:
@@ -77,21 +90,30 @@ class Node:
                 beat = await self._broker.beat()
             except ShortTermUnavailable as fault:
                 log.info("node.not_heard", reason=str(fault))
+                self._steady_since = math.inf
                 return
-            is_first, self._beaten_at = self._generation is None, time.monotonic()
+            finally:
+                self._tried_at = time.monotonic()
+            now = time.monotonic()
+            if now - self._beaten_at > DOUBT_AFTER_S or self._steady_since > now:
+                self._steady_since = now
+            is_first, self._beaten_at = self._generation is None, now
             is_lost = not is_first and beat.generation != self._generation
             self._generation = beat.generation
-            if beat.alive != self._alive:
-                log.info("node.others_changed", alive=len(beat.alive), silent=len(beat.silent))
-            self._alive = beat.alive
+            is_steady = now - self._steady_since > DEAD_AFTER_S
+            alive = beat.alive if is_steady else beat.alive | beat.silent
+            if alive != self._alive:
+                log.info("node.others_changed", alive=len(alive), silent=len(beat.silent))
+            self._alive = alive
             if is_lost:
                 log.warning("broker.emptied", effect="clients read anew what they may have missed")
                 self.on_broker_lost()
             elif not is_first and not beat.known:
                 log.warning("node.taken_for_dead", effect="its replies were ended by others")
                 self.on_taken_for_dead()
-        for node in beat.silent:
-            await self._inherit(node)
+        if is_steady:
+            for node in beat.silent:
+                await self._inherit(node)
 
     async def _inherit(self, node: NodeId) -> None:
         try:

@@ -5,10 +5,11 @@ delivered wherever the user is connected.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import anyio
+import anyio.lowlevel
 import structlog
 
 from chat_server.courier import Courier, OfUser
@@ -53,6 +54,11 @@ class Relay:
         self.upkeep = RelayUpkeep(broker, courier, streams, retry_s=retry_s)
         self._lines: dict[UserId, deque[Waiting]] = {}
         self._woken = anyio.Event()
+        self.in_doubt: Callable[[], bool] = lambda: False
+        """Whether this process stood still, so that its replies may be others' by now: then
+        nothing more is shown of them before it is :attr:`assured`.
+        """
+        self.assured: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint
         self._nodes: OrderedDict[UserId, tuple[NodeId, ...]] = OrderedDict()
         courier.on_event = self.arrived
         courier.on_live = self.arrived_live
@@ -65,6 +71,9 @@ class Relay:
 
     def hold(self, user: UserId, frame: Frame) -> bool:
         line = self._lines.get(user)
+        if line is None and frame.delta is not None and self.in_doubt():
+            line = self._lines[user] = deque()
+            self._woken.set()
         if line is not None:
             line.append(frame)
             return True
@@ -86,7 +95,12 @@ class Relay:
             await self._woken.wait()
             self._woken = anyio.Event()
             while self._lines:
+                await self.assured()
+                for user in list(self._lines):
+                    self._settle_line(user)
                 batch = self._next_batch()
+                if not batch:
+                    continue
                 await self._courier.flush()  # pieces of a reply arrive before its end elsewhere too
                 try:
                     published = await self._broker.publish(batch)
@@ -128,6 +142,13 @@ class Relay:
             if stream is not None:
                 stream.write(frame)
         del self._lines[user]
+
+    def drop_pieces(self) -> None:
+        """Forget the pieces of replies that wait: others have ended those replies."""
+        for line in self._lines.values():
+            kept = [it for it in line if not (isinstance(it, Frame) and it.delta is not None)]
+            line.clear()
+            line.extend(kept)
 
     def _deliver(self, user: UserId, position: Position, payload: bytes) -> None:
         self._lines[user].popleft()

@@ -37,6 +37,12 @@ def facts(node: str) -> RunFacts:
     )
 
 
+async def steady(node: Node) -> None:
+    """Let *node* have beaten for long enough to know silence from a pause of the broker."""
+    await node._beat()
+    node._steady_since -= DEAD_AFTER_S + 0.1
+
+
 async def test_a_silent_nodes_runs_go_to_one_of_the_others_and_it_hears_of_that() -> None:
     async with anyio.create_task_group() as tasks:
         nodes = Nodes(tasks)
@@ -50,7 +56,7 @@ async def test_a_silent_nodes_runs_go_to_one_of_the_others_and_it_hears_of_that(
         two.on_inherited = three.on_inherited = inherit
         one.on_taken_for_dead = lambda: dead.append("1")
         for node in (one, two, three):
-            await node._beat()
+            await steady(node)
         nodes.hub.running[RunId("r1")] = facts("1")
         nodes.now += DEAD_AFTER_S + 0.1
         nodes.hub.beats[NodeId("3")] = nodes.now
@@ -62,6 +68,31 @@ async def test_a_silent_nodes_runs_go_to_one_of_the_others_and_it_hears_of_that(
         assert dead == ["1"]
         await one._beat()
         assert dead == ["1"]
+
+
+async def test_after_a_pause_of_the_broker_everybody_gets_time_to_beat_again() -> None:
+    async with anyio.create_task_group() as tasks:
+        nodes = Nodes(tasks)
+        one, two = nodes.add("1"), nodes.add("2")
+        inherited: list[Sequence[LiveRun]] = []
+
+        async def inherit(runs: Sequence[LiveRun]) -> None:
+            inherited.append(runs)
+
+        two.on_inherited = inherit
+        await one._beat()
+        await steady(two)
+        nodes.hub.away = True
+        await two._beat()
+        nodes.hub.away = False
+        nodes.now += DEAD_AFTER_S + 0.1
+        await two._beat()
+        assert not inherited
+        assert two.others == {"1"}, "nobody can know that it does not live"
+        await one._beat()
+        await steady(two)
+        await two._beat()
+        assert not inherited
 
 
 async def test_who_lives_is_known_while_the_broker_answers() -> None:
@@ -99,6 +130,7 @@ async def test_who_stood_still_asks_before_it_writes() -> None:
         del nodes.hub.beats[NodeId("1")]
         await one.assure()
         assert not told, "it has just beaten"
-        one._beaten_at -= node_module.DOUBT_AFTER_S + 0.1
+        one._tried_at -= node_module.DOUBT_AFTER_S + 0.1
+        assert one.stood_still
         await one.assure()
         assert told == ["dead"]

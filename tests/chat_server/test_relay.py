@@ -236,6 +236,29 @@ async def test_who_comes_back_to_another_process_gets_all_that_was_missed() -> N
             assert runs == ["r1", "r2"]
 
 
+async def test_a_process_that_stood_still_shows_nothing_of_its_replies_before_it_is_assured() -> (
+    None
+):
+    async with processes(1) as (_, (one,)):
+        here, assured = Outbox(), anyio.Event()
+        await anyio.wait_all_tasks_blocked()
+        async with one.fanout.joined(ANN, here):
+            one.relay.in_doubt = lambda: not assured.is_set()
+            one.relay.assured = assured.wait
+            one.fanout.publish_live(ANN, RunDelta(run=RunId("r1"), offset=0, text="a"))
+            one.fanout.publish_live(ANN, Ok(re="1"))
+            await anyio.wait_all_tasks_blocked()
+            one.relay.drop_pieces()
+            assured.set()
+            await anyio.wait_all_tasks_blocked()
+            one.fanout.publish_live(ANN, RunDelta(run=RunId("r2"), offset=0, text="b"))
+            got = []
+            for _ in range(2):
+                got.append(msgspec.json.decode((await here.take()).payload))
+                here.written()
+            assert [frame.get("run", frame["type"]) for frame in got] == ["ok", "r2"]
+
+
 @pytest.mark.parametrize("lost", ["an event", "a piece"])
 async def test_a_letter_that_is_lost_is_noticed_with_the_next_count(lost: str) -> None:
     async with processes(2) as (hub, (one, two)):
