@@ -13,6 +13,7 @@ from chat_server.erasing import EraseMe, EraseUser, Receipt, ReceiptsBody
 from chat_server.errors import ErrorCode
 from chat_server.events import ErrorFacts
 from chat_server.figures import Summary as Figures
+from chat_server.figures import WorkerLine
 from chat_server.history import MessagesBody
 from chat_server.http_routes import ConversationsBody, SearchBody, SessionBody
 from chat_server.memory_routes import MemoryBody, PatchMemory
@@ -66,6 +67,8 @@ class FiguresBody(Figures, frozen=True, kw_only=True, rename="camel"):
     running_replies: int
     hot_memory: Mapping[str, float]
     readiness: ReadinessBody
+    workers: Sequence[WorkerLine]
+    answered_by: int
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def test_docstrings_become_markdown() -> None:
 
 
 def test_only_types_that_are_sent_are_found_in_the_order_of_their_definition() -> None:
-    assert list(struct_types(Animal)) == [Dog, Fish]
+    assert struct_types(Animal) == [Dog, Fish]
 
 
 def test_what_says_nothing_is_left_out_of_an_example() -> None:
