@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -17,6 +18,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.exceptions import ConnectionClosed
 
+from tests.chaos.chroma_child import index_folder
+from tests.chaos.faults_index import PICKLE
+from tests.chat_server.transfer_world import line
 from tests.integration.bot import bot
 from tests.integration.running_server import RunningServer, running_server
 from tests.integration.test_erasure import holders
@@ -179,14 +183,39 @@ async def test_a_killed_worker_is_back_and_what_it_had_shown_is_stored(
     await anyio.to_thread.run_sync(eventually, interrupted)
 
 
-async def test_a_killed_chroma_is_back_for_both(workers: Workers) -> None:
-    workers.server.kill_child("chroma")
+async def test_a_chroma_that_is_killed_with_a_broken_index_is_back_and_healed_for_both(
+    workers: Workers, folder: Path
+) -> None:
+    server, token = workers.server, workers.server.session()
+    imported = httpx.post(
+        f"{server.url}/api/import",
+        headers=bearer(token),
+        content="\n".join(json.dumps(line(number)) for number in range(300)),
+        timeout=60,
+    )
+    assert json.loads(imported.text.splitlines()[-1])["stored"] == 300
+    chroma = server.child_pid("chroma")
+    os.kill(chroma, signal.SIGSTOP)
+    pickle = index_folder(folder) / PICKLE
+    with pickle.open("r+b") as file:
+        file.truncate(pickle.stat().st_size // 2)
+    os.kill(chroma, signal.SIGKILL)
+    await anyio.to_thread.run_sync(
+        server.wait_logged, lambda event: event.get("event") == "healing.ended"
+    )
     with workers.clients() as clients:
         for each in clients:
-            eventually(lambda at=each: at.get("/readyz").status_code == 200)  # type: ignore[misc]
+            assert eventually(lambda at=each: sound(at)) == "ok"  # type: ignore[misc]
     for _ in range(4):
-        async with bot(workers.server.url, workers.server.session()) as client:
+        async with bot(server.url, server.session()) as client:
             assert (await client.ask("Are you there again?"))["status"] == "completed"
+
+
+def sound(client: httpx.Client) -> str | None:
+    """How Chroma is as a worker has it, once that is ready and heals nothing."""
+    answer = client.get("/readyz")
+    chroma = answer.json()["parts"]["chroma"]
+    return chroma["state"] if answer.is_success and "healing" not in chroma else None
 
 
 def test_a_hangup_replaces_both_and_refuses_nobody(workers: Workers) -> None:
