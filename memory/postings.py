@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from array import array
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -21,7 +20,7 @@ OPEN_SHARE: Final = 6
 HURRIED_TERMS: Final = 2_000
 HURRIED_SHARE: Final = 2
 _OPEN_TERM_BYTES: Final = 200
-"""A term's dictionary entry and its empty posting, without the term's own text."""
+"""The dictionary entry of a term's hash, and its empty posting."""
 _OPEN_BYTES: Final = 5
 """An entry of an open posting, with what arrays allot ahead."""
 _GONE: Final = -1
@@ -47,7 +46,7 @@ class Postings:
     """
 
     def __init__(self) -> None:
-        self._open: dict[str, array[int]] = {}
+        self._open: dict[int, array[int]] = {}
         self._closed = ClosedPostings(
             np.zeros(0, np.uint64), np.zeros(0, np.int32), np.zeros(0, np.int32)
         )
@@ -64,10 +63,11 @@ class Postings:
         """*slot* has *terms*, each once more for each time that it is among them."""
         opened, grown = self._open, 0
         for term in terms:
-            posting = opened.get(term)
+            key = _hash(term)
+            posting = opened.get(key)
             if posting is None:
-                posting = opened[sys.intern(term)] = array("i")
-                grown += _OPEN_TERM_BYTES + sys.getsizeof(term)
+                posting = opened[key] = array("i")
+                grown += _OPEN_TERM_BYTES
             posting.append(slot)
             grown += _OPEN_BYTES
         self._open_bytes += grown
@@ -89,15 +89,16 @@ class Postings:
         Raises:
             KeyError: it does not have it.
         """
-        posting = self._open.get(term)
+        key = _hash(term)
+        posting = self._open.get(key)
         if posting is not None and slot in posting:
             posting.remove(slot)
             self._open_bytes -= _OPEN_BYTES
             if not posting:
-                del self._open[term]
-                self._open_bytes -= _OPEN_TERM_BYTES + sys.getsizeof(term)
+                del self._open[key]
+                self._open_bytes -= _OPEN_TERM_BYTES
             return
-        closed = self._closed_posting(term)
+        (closed,) = self._closed_postings([key])
         places = np.flatnonzero(closed == slot)
         if not len(places):
             raise KeyError(slot)
@@ -110,20 +111,14 @@ class Postings:
 
     def all(self, terms: Sequence[str]) -> list[Slots]:
         """The same of several *terms*; not to be written to."""
-        hashes, ends, occurrences = self._closed
-        wanted = np.array([_hash(term) for term in terms], np.uint64)
-        places = np.searchsorted(hashes, wanted).tolist()
+        keys = [_hash(term) for term in terms]
         found: list[Slots] = []
-        for term, place in zip(terms, places, strict=True):
-            posting = occurrences[:0]
-            if place < len(hashes) and int(hashes[place]) == _hash(term):
-                posting = occurrences[int(ends[place - 1]) if place else 0 : int(ends[place])]
-                if self._has_gone:
-                    posting = posting[posting != _GONE]
-            opened = self._open.get(term)
+        for key, posting in zip(keys, self._closed_postings(keys), strict=True):
+            kept = posting[posting != _GONE] if self._has_gone else posting
+            opened = self._open.get(key)
             if opened is not None:
-                posting = np.concatenate((posting, np.array(opened, np.int32)))
-            found.append(posting)
+                kept = np.concatenate((kept, np.array(opened, np.int32)))
+            found.append(kept)
         return found
 
     def dump(self, places: Slots) -> ClosedPostings:
@@ -137,23 +132,28 @@ class Postings:
         self._closed = ClosedPostings(hashes.copy(), ends.copy(), occurrences.copy())
         self._has_gone = bool((occurrences == _GONE).any())
 
-    def _closed_posting(self, term: str) -> Slots:
+    def _closed_postings(self, keys: Sequence[int]) -> list[Slots]:
+        """What is closed of each, as it stands."""
         hashes, ends, occurrences = self._closed
-        wanted = np.uint64(_hash(term))
-        place = int(np.searchsorted(hashes, wanted))
-        if place == len(hashes) or hashes[place] != wanted:
-            return occurrences[:0]
-        start = int(ends[place - 1]) if place else 0
-        return occurrences[start : int(ends[place])]
+        found: list[Slots] = []
+        places = np.searchsorted(hashes, np.array(keys, np.uint64)).tolist()
+        for key, place in zip(keys, places, strict=True):
+            if place == len(hashes) or int(hashes[place]) != key:
+                found.append(occurrences[:0])
+            else:
+                start = int(ends[place - 1]) if place else 0
+                found.append(occurrences[start : int(ends[place])])
+        return found
 
     def _all_closed(self) -> ClosedPostings:
         """The closed part with the open one; what is gone is left out."""
-        opened = list(self._open.items())
-        hashes = np.array([_hash(term) for term, _ in opened], np.uint64)
+        opened = list(self._open.values())
+        hashes = np.fromiter(self._open, np.uint64, len(opened))
         hashes = np.concatenate((self._closed.hashes, hashes))
-        sizes = np.array([len(posting) for _, posting in opened], np.int64)
+        sizes = np.fromiter(map(len, opened), np.int64, len(opened))
         sizes = np.concatenate((np.diff(self._closed.ends, prepend=0), sizes))
-        said = np.frombuffer(b"".join(posting.tobytes() for _, posting in opened), np.int32)
+        # Copies: a buffer in use by another thread would make adding to its posting fail here.
+        said = np.frombuffer(b"".join(each.tobytes() for each in opened), np.int32)
         said = np.concatenate((self._closed.occurrences, said))
         order = np.argsort(hashes, kind="stable")
         starts = (np.cumsum(sizes) - sizes)[order]

@@ -30,7 +30,7 @@ class Client:
     """Asks the routes as *user*."""
 
     def __init__(self, world: TwinWorld, user: UserId) -> None:
-        authenticator = Authenticator(b"secret" * 8, guests=True)
+        authenticator = Authenticator("secret" * 8, guests=True)
         limiter = Limiter(key_func=limit_key)
         app = Starlette(
             routes=memory_routes(limiter, "100/minute"),

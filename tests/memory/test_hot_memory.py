@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memory.hot_memory import HotMemory
@@ -148,6 +148,7 @@ STEPS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(STEPS, st.integers(1, 12))
 def test_it_holds_the_newest_exactly_once_and_finds_all_of_them(
     steps: list[tuple[str, int, str, list[str]]], most: int

@@ -3,7 +3,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memory.lexical_views import Links, near_of, view_counts
@@ -24,6 +24,7 @@ def links_of(order: list[int], length: int) -> Links:
     return Links(previous, following, talk)
 
 
+@settings(deadline=None)
 @given(ORDERS, st.integers(0, SLOTS), POSTINGS)
 def test_each_view_counts_what_is_within_its_reach(
     order: list[int], length: int, said: list[list[int]]

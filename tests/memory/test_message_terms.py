@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memory.concepts import CODE, CONCEPT, NUMBER, concepts
@@ -17,6 +17,7 @@ TEXTS = st.lists(
 ).map("".join)
 
 
+@settings(deadline=None)
 @given(TEXTS)
 def test_they_are_those_of_the_whole_text(text: str) -> None:
     found = message_terms(text)
@@ -25,6 +26,7 @@ def test_they_are_those_of_the_whole_text(text: str) -> None:
     assert found.all == found.words + found.concepts
 
 
+@settings(deadline=None)
 @given(TEXTS, st.text(min_size=1, max_size=20))
 def test_an_author_is_a_word_of_what_was_said(text: str, author: str) -> None:
     found = message_terms(text, author)
