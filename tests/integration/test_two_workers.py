@@ -289,3 +289,29 @@ async def test_while_redis_stands_still_nobody_is_refused_and_then_all_agree(
             os.kill(pid, signal.SIGCONT)
         await all_are(tabs, lambda tab: len(tab.copy.said) == 4, 30)
         await tabs[3].ask(said("after", conversation=uuid4().hex))
+
+
+async def test_a_rolling_restart_under_load_loses_no_message_and_no_word(quick: TwoWorkers) -> None:
+    async with quick.tabs() as tabs:
+        asked: list[dict[str, Any]] = []
+        rolled = anyio.Event()
+
+        async def talk(tab: Tab) -> None:
+            conversation = uuid4().hex
+            while not rolled.is_set():
+                asked.append(await tab.ask(said(conversation=conversation)))
+                await anyio.sleep(0.2)
+
+        async with anyio.create_task_group() as tasks:
+            for tab in tabs[:3]:
+                tasks.start_soon(talk, tab)
+            await anyio.sleep(1)
+            quick.server.process.send_signal(signal.SIGHUP)
+            await anyio.to_thread.run_sync(
+                lambda: quick.server.wait_logged(lambda it: it.get("event") == "workers.rolled", 90)
+            )
+            rolled.set()
+        assert {answer["type"] for answer in asked} == {"accepted"}
+        await all_are(tabs, lambda tab: {it["message"] for it in asked} <= set(tab.copy.said), 30)
+        await all_are(tabs, lambda tab: not tab.copy.unfinished(), 30)
+        assert {it.status for tab in tabs for it in tab.copy.replies.values()} == {"completed"}
