@@ -80,7 +80,8 @@ class Member:
             self.changed = anyio.Event()
 
     def left(self) -> None:
-        """Its process has ended: what it counted stays."""
+        """Its process has ended: what it counted stays, and what it said last comes too late."""
+        self.line = None
         self.note(Beat(ready=False))
         if self.figures is not None:
             ended = kept(self.figures)
@@ -215,7 +216,8 @@ class Crew:
 
         async def said(message: Message) -> Message | None:
             if isinstance(message, Beat):
-                member.note(message)
+                if member.line is line:
+                    member.note(message)
                 return None
             return await self._orders.said(member, message)
 

@@ -13,6 +13,7 @@ from chat_server.file_limit import raise_file_limit
 from chat_server.listener import CannotListen, bind
 from chat_server.log_config import Pseudonyms, configure_logging
 from chat_server.model_server import model_server
+from chat_server.secrets_file import load_or_make
 from chat_server.settings import ConfigError, Settings
 from chat_server.settings_file import load_settings
 from chat_server.stores import placement
@@ -66,8 +67,13 @@ def _serve_alone(settings: Settings, listener: socket.socket, pseudonyms: Pseudo
 def _supervise(
     settings: Settings, listener: socket.socket, pseudonyms: Pseudonyms, config: Path | None
 ) -> None:
+    """Have several workers serve. Their secrets are made here, so that it is said if they cannot
+    be.
+    """
     from chat_server.supervisor import Supervisor  # noqa: PLC0415  # for several workers only
 
+    load_or_make(settings.data_dir, "session-secret", settings.auth.secret)
+    load_or_make(settings.data_dir, "admin-token", settings.auth.admin_token)
     Supervisor(settings, listener, pseudonyms, config).run()
 
 

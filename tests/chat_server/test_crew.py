@@ -18,6 +18,7 @@ from chat_server.figures import Figures
 from chat_server.worker_child import WorkerChild
 from chat_server.worker_messages import (
     Asked,
+    Beat,
     Done,
     Gathered,
     Hold,
@@ -184,3 +185,15 @@ def test_messages_between_them_are_values() -> None:
     assert Hold(1, batches_only=True) == Hold(1, batches_only=True)
     assert LetGo(1) != LetGo(2)
     assert Gathered((Figures(slot=0, pid=1, since=0.0),)).figures[0].slot == 0
+
+
+async def test_what_a_dead_worker_said_last_does_not_make_the_next_one_ready() -> None:
+    async with working(1) as (crew, _):
+        member = crew.members[0]
+        line = member.line
+        assert line is not None
+        member.left()
+        assert not member.ready
+        assert member.connected is None
+        await line._handle(Beat(ready=True))
+        assert not member.ready
