@@ -98,17 +98,18 @@ def open_stub(folder: Path) -> Iterator[Stub]:
 def open_system(
     name: str, folder: Path, stub: Stub, more: Mapping[str, str] | None = None
 ) -> Iterator[System]:
-    """Start *name* (``tandem`` or ``naive``) on an empty data folder, with its limits raised, and
-    *more* in its environment.
+    """Start *name* (``tandem``, ``workers``: the same as two processes, or ``naive``) on an empty
+    data folder, with its limits raised, and *more* in its environment.
     """
-    argv, environment = _tandem(folder) if name == "tandem" else _naive(folder)
+    argv, environment = _naive(folder) if name == "naive" else _tandem(folder / name)
+    if name == "workers":
+        environment["TANDEM_SERVER__WORKERS"] = "2"
     environment |= {"OPENAI_BASE_URL": stub.base_url, "OPENAI_API_KEY": "bench", **(more or {})}
     with running(argv, folder / f"{name}.log", environment) as program:
         yield System(name, program)
 
 
-def _tandem(folder: Path) -> tuple[list[str], dict[str, str]]:
-    data_dir = folder / "tandem"
+def _tandem(data_dir: Path) -> tuple[list[str], dict[str, str]]:
     (data_dir / "models").mkdir(parents=True)
     prepared = MODELS / "all-MiniLM-L6-v2"
     if prepared.exists():  # else it is made at the start

@@ -126,7 +126,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rates", type=float, nargs="+", help="turns a second")
     parser.add_argument("--turns", type=int, help="turns of a level (2000)")
     parser.add_argument("--first-token-ms", type=float, nargs="+", help="the stub's (0 400)")
-    parser.add_argument("--against", nargs="*", default=[], choices=["naive"])
+    parser.add_argument("--against", nargs="*", default=[], choices=["workers", "naive"])
     parser.add_argument("--portions", type=int, default=2, help="of a level, in alternation")
     parser.add_argument("--no-knee", action="store_true")
     return parser.parse_args()
