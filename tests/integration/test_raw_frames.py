@@ -197,6 +197,18 @@ def test_fragments_and_control_frames_between_them_are_one_message(world: RawWor
         assert raw.answer(is_pong).errors == []
 
 
+@pytest.mark.parametrize("frame", [ASK, ws_frame("{"), ws_frame('{"type":"future"}')])
+def test_a_flood_of_frames_is_told_when_to_come_back_and_closed(
+    world: RawWorld, frame: bytes
+) -> None:
+    with world.connected(2) as raw:
+        raw.send(frame * 1_000)
+        answer = raw.answer()
+        assert answer.close == 4429
+        assert answer.events[-1]["code"] == "too_many_commands"
+        assert answer.events[-1]["retry_after_ms"] > 0
+
+
 def test_a_frame_may_come_byte_by_byte(world: RawWorld) -> None:
     with world.connected() as raw:
         for byte in ASK:
@@ -308,7 +320,9 @@ def test_a_key_twice_counts_as_one_of_them(world: RawWorld) -> None:
 WRONG = (
     "null", "true", "0", "-1", "1.5", "1e400", "9" * 40, '""', '"\\u0000"', '"\\ud800"', '"../x"',
     json.dumps("x" * 9_000), json.dumps("é" * 33), "[]", "[[[]]]", "[null]", "{}", '{"a":1}',
-    '[{"run":"r","offset":-1}]', "[" + ",".join(['{"run":"r","offset":0}'] * 65) + "]", "NaN",
+    '[{"run":"r","offset":-1}]', '[{"run":1,"offset":0}]', '[{"run":"r"}]', '{"memory":0}',
+    '{"epoch":1,"seq":0}', '{"epoch":"e","seq":"0"}', '{"epoch":"e","seq":1e3}', '{"epoch":"e"}',
+    "[" + ",".join(['{"run":"r","offset":0}'] * 65) + "]", "NaN",
 )  # fmt: skip
 
 
