@@ -43,7 +43,16 @@ async def test_a_loop_that_stands_is_noticed() -> None:
 
 
 def test_the_report_names_all_figures() -> None:
-    latency = Latency(messages=1_000, p50_ms=1.5, p99_ms=2.5, search_p50_ms=0.5, loop_stood_ms=3.5)
+    latency = Latency(
+        messages=1_000,
+        p50_ms=1.5,
+        p99_ms=2.5,
+        search_p50_ms=0.5,
+        loop_stood_ms=3.5,
+        cpu_p50_ms=1.4,
+        embedding_p50_ms=1.0,
+        plain_embedding_p50_ms=0.7,
+    )
     ram = Ram(users=1, messages=1, rss_bytes=1_000, text_bytes=0, counted_bytes=0)
     cold = Cold(
         warm_copy=True,
@@ -53,7 +62,7 @@ def test_the_report_names_all_figures() -> None:
         collector_ms=2.5,
     )
     told = text(Report(latencies=[latency], ram=ram, cold=[cold]))
-    assert "| 1000 | 1.5 | 2.5 | 0.5 | 3.5 |" in told
+    assert "| 1000 | 1.5 | 2.5 | 1.4 | 0.5 | 1.0 | 0.7 | 3.5 |" in told
     assert "1000 bytes a message" in told
     assert "with a warm copy: 2 ms, at most 9 ms, 3 ms of CPU" in told
     assert "stood 4.5 ms at most (for collecting garbage 2.5)" in told
