@@ -9,7 +9,15 @@ from pathlib import Path
 import anyio
 import pytest
 
-from chat_server.client import Client, ConnectionLost, Event, Reply, ServerError, new_id
+from chat_server.client import (
+    Client,
+    ConnectionLost,
+    Event,
+    Reply,
+    ServerError,
+    Welcome,
+    new_id,
+)
 from tests.integration.running_server import RunningServer, running_server
 from tests.integration.tcp_proxy import tcp_proxy
 from tests.stub_model import Mode, StubModel
@@ -108,9 +116,14 @@ async def test_an_interrupted_iteration_goes_on_without_loss_or_repetition(
                 if len(pieces) in {3, 20}:
                     await proxy.cut()
             result = await reply.result()
+            assert client.mismatches == 0
     assert "".join(pieces) == result.text == " ".join(f"word{n}" for n in range(1, 151))
     assert not result.corrected
     assert sum(isinstance(event, ConnectionLost) for event in events) >= 2
+    first, *others = [event.resumed for event in events if isinstance(event, Welcome)]
+    assert not first
+    assert others
+    assert all(others), "what was missed came over the socket"
     assert len(stub.requests) == 1
 
 
@@ -147,6 +160,58 @@ async def test_a_message_sent_into_a_broken_line_is_stored_once(
                 assert (await reply.result()).status == "completed"
             told = [said.text async for said in client.history("line") if said.role == "user"]
             assert told == [f"Message {n}." for n in reversed(range(4))]
+
+
+async def test_what_a_bot_left_in_its_outbox_is_delivered_once_by_the_next(
+    server: RunningServer, stub: StubModel, tmp_path: Path
+) -> None:
+    stub.mode = Mode(tokens=3)
+    outbox = tmp_path / "outbox"
+    with anyio.fail_after(WITHIN_S):
+        async with tcp_proxy(server.url) as proxy:
+            async with await Client.guest(proxy.url, outbox=outbox) as client:
+                token = client.token
+                left = [client.send("On the wire.", conversation="box")]
+                await left[0].written_down()
+                await proxy.cut(refuse=True)
+                left += [client.send(f"Offline {n}.", conversation="box") for n in range(3)]
+                for reply in left:
+                    await reply.written_down()
+            proxy.mend()
+            async with Client(proxy.url, token=token, outbox=outbox) as client:
+                sent_again = {reply.id for reply in client.recovered}
+                assert {reply.id for reply in left[1:]} <= sent_again <= {it.id for it in left}
+                for reply in client.recovered:
+                    assert (await reply.result()).status == "completed"
+                told = [said async for said in client.history("box")]
+                said = [message.text for message in reversed(told) if message.role == "user"]
+                assert said == ["On the wire.", "Offline 0.", "Offline 1.", "Offline 2."]
+                assert len(told) == 8, "each was answered once"
+            async with Client(proxy.url, token=token, outbox=outbox) as client:
+                assert client.recovered == []
+
+
+async def test_another_reply_and_another_wording_stand_beside_the_first(
+    server: RunningServer, stub: StubModel
+) -> None:
+    with anyio.fail_after(WITHIN_S):
+        async with tcp_proxy(server.url) as proxy, await Client.guest(proxy.url) as client:
+            stub.mode = Mode(text="One answer.")
+            reply = client.send("A question?", conversation="tree")
+            first = await reply.result()
+            stub.mode = Mode(text="Another answer.")
+            sibling = await reply.regenerate()
+            await proxy.cut()
+            second = await sibling.result()
+            assert (first.text, second.text) == ("One answer.", "Another answer.")
+            assert first.message != second.message
+            same = client.regenerate(first.message, id=sibling.id)
+            assert (await same.result()).message == second.message, "the same id, the same reply"
+            branch = await reply.edit("Another question?")
+            third = await branch.result()
+            assert (await branch.accepted()).message != (await reply.accepted()).message
+            assert third.text == "Another answer."
+            assert third.conversation == "tree"
 
 
 async def test_a_restarted_server_is_found_again_and_its_replies_too(
