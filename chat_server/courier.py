@@ -72,6 +72,8 @@ class Courier:
         self.on_asked: Callable[[Asked, Reply], Awaitable[None]] | None = None
         self.on_missed: Callable[[], None] = lambda: None
         """Something may have been missed: whatever is known through letters is to be looked up."""
+        self.on_count_wrong: Callable[[], None] = lambda: None
+        """Something was missed: for whoever counts that."""
 
     def post(self, node: NodeId | None, body: AnyWriting) -> None:
         """Send *body* to *node*, or to all others; never waits."""
@@ -195,6 +197,7 @@ class Courier:
             return
         if to_me < told[0] or to_all < told[1] or counted.unsure:
             log.warning("letters.missed", sender=sender)
+            self.on_count_wrong()
             self.on_missed()
             self._got[sender] = (told[0], told[1] + 1)
         else:

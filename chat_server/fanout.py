@@ -15,6 +15,7 @@ from chat_server.errors import ChatError
 from chat_server.event_log import KEEP_S
 from chat_server.events import DurableEvent, ServerEvent
 from chat_server.frames import Frame, frame_of
+from chat_server.live_metrics import Return
 from chat_server.outbox import Outbox
 from chat_server.protocol import ResumePoint
 from chat_server.user_stream import UserStream
@@ -64,8 +65,14 @@ class Fanout:
     here, or has not been for ``KEEP_S``, nothing is kept: what happened is read over HTTP.
     """
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        on_return: Callable[[Return], None] = lambda _outcome: None,
+    ) -> None:
         self._clock = clock
+        self._on_return = on_return
         self.elsewhere: Elsewhere | None = None
         self.streams: dict[UserId, UserStream] = {}
         self._left: OrderedDict[UserId, UserStream] = OrderedDict()
@@ -87,6 +94,7 @@ class Fanout:
         try:
             missed = await self._missed(user, stream, resume)
             stream.outboxes.add(outbox)
+            self._on_return(_outcome(resume, missed))
             place = stream.position
             yield Joined(place.epoch, place.seq, missed is not None, missed or ())
         finally:
@@ -171,3 +179,9 @@ class Fanout:
     def users(self) -> int:
         """How many users are connected."""
         return len(self.streams)
+
+
+def _outcome(resume: ResumePoint | None, missed: Sequence[Frame] | None) -> Return:
+    if resume is None:
+        return "new"
+    return "begun_anew" if missed is None else "resumed"

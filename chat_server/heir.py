@@ -58,6 +58,7 @@ class Heir:
                 kept = await self._desk.journal.keep(message)
         # A reply without a word is not stored: asked again, its question is answered.
         self._publish(late, kept=kept and not late.settled.is_set())
+        self._desk.metrics.live.mishap("run_inherited")
         log.info("reply.inherited", run=facts.run, chars=len(left.text), stored=bool(late.stored))
         try:
             await self._broker.end_run(facts.user, facts.run)

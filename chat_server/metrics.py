@@ -25,6 +25,7 @@ from prometheus_client import (
 from chat_server import __version__
 from chat_server.errors import ErrorCode
 from chat_server.figures import THROTTLED_SHOWN, Family, Lately, families_of
+from chat_server.live_metrics import LiveMetrics
 from chat_server.log_config import Pseudonyms
 from chat_server.speculation_metrics import SpeculationMetrics
 from memory.messages import MessageStatus, UserId
@@ -78,6 +79,7 @@ class Metrics:
         self._throttled_users: Tally[UserId] = Tally()
         self._registry = CollectorRegistry()
         self.speculation = SpeculationMetrics(self._registry)
+        self.live = LiveMetrics(self._registry)
         self._define()
         ProcessCollector(registry=self._registry)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from secrets import token_hex
@@ -15,6 +15,7 @@ from chat_server.desk import Desk
 from chat_server.fanout import Fanout
 from chat_server.forwarded import carry_out
 from chat_server.heir import Heir
+from chat_server.live_metrics import Mishap
 from chat_server.node import Node
 from chat_server.relay import Relay
 from chat_server.runs import Runs
@@ -46,6 +47,7 @@ class Neighbourhood:
         self.courier.on_missed = self.relay.upkeep.compare_all
         self.node.on_broker_lost = self._broker_lost
         self._tasks = tasks
+        self._count: Callable[[Mishap], None] = lambda _mishap: None
 
     @property
     def neighbours(self) -> Neighbours:
@@ -54,6 +56,10 @@ class Neighbourhood:
 
     def serve(self, state: State, desk: Desk) -> None:
         """Begin to hear of the others, and to take over from them."""
+        count = self._count = desk.metrics.live.mishap
+        self.courier.on_count_wrong = partial(count, "letters_missed")
+        self.relay.on_alone = partial(count, "events_alone")
+        self.node.on_died = partial(count, "node_died")
         self.courier.on_asked = partial(carry_out, state)
         self.node.on_inherited = Heir(desk, self.broker).take_over
         self.node.on_taken_for_dead = partial(self._taken_for_dead, state)
@@ -69,11 +75,13 @@ class Neighbourhood:
             self._tasks.start_soon(supervise, name, task)
 
     def _broker_lost(self) -> None:
+        self._count("broker_emptied")
         self.relay.broker_lost()
         self.checkpoints.begin_anew()
 
     def _taken_for_dead(self, state: State) -> None:
         """Others have ended what this process was making: it ends as they said."""
+        self._count("taken_for_dead")
         self.relay.drop_pieces()
         state["switchboard"].lose_claims()
         state["runs"].interrupt_all()

@@ -42,6 +42,8 @@ class Node:
         self._alive: frozenset[NodeId] = frozenset()
         self._beating = anyio.Lock()
         self.on_inherited: Callable[[Sequence[LiveRun]], Awaitable[None]] | None = None
+        self.on_died: Callable[[], None] = lambda: None
+        """This process inherited from another: for whoever counts that."""
         self.on_taken_for_dead: Callable[[], None] = lambda: None
         self.on_broker_lost: Callable[[], None] = lambda: None
 
@@ -124,6 +126,7 @@ class Node:
         if left is None:
             return
         log.warning("node.died", node=node, running_replies=len(left))
+        self.on_died()
         self._courier.forget(frozenset((node,)))
         if self.on_inherited is not None:
             await self.on_inherited(left)

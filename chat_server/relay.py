@@ -58,6 +58,8 @@ class Relay:
         """Whether this process stood still, so that its replies may be others' by now: then
         nothing more is shown of them before it is :attr:`assured`.
         """
+        self.on_alone: Callable[[], None] = lambda: None
+        """An event was told by this process alone: for whoever counts that."""
         self.assured: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint
         self._nodes: OrderedDict[UserId, tuple[NodeId, ...]] = OrderedDict()
         courier.on_event = self.arrived
@@ -157,6 +159,7 @@ class Relay:
     def _deliver_alone(self, event: Outgoing) -> None:
         self._lines[event.user].popleft()
         self.upkeep.was_alone(event.user)
+        self.on_alone()
         stream = self._streams.get(event.user)
         if stream is not None:
             stream.stand_alone()

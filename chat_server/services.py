@@ -82,7 +82,7 @@ async def open_services(
         memory = await open_memory(settings, guard, short_term, embedder, stack)
         watch_memory(memory, metrics, keeper or link)
         connections = open_connections(settings, metrics, background)
-        runs, fanout = Runs(), Fanout()
+        runs, fanout = Runs(), Fanout(on_return=metrics.live.returned)
         background.start_soon(supervise, "fanout", fanout.run)
         model, fallback = open_model(settings)
         stack.push_async_callback(model.aclose)
