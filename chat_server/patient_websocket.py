@@ -41,6 +41,8 @@ class PatientWebSocket(WebSocketsSansIOProtocol):
     """
 
     on_ready: Callable[[], None] | None = None
+    ready: bool = True
+    """Whether what was written before is leaving."""
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
@@ -67,15 +69,15 @@ class PatientWebSocket(WebSocketsSansIOProtocol):
             extensions = cast("dict[str, object]", self.scope["extensions"])
             extensions[WIRE] = self
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.ready = False
+
     def resume_writing(self) -> None:
         super().resume_writing()
+        self.ready = True
         if self.on_ready is not None:
             self.on_ready()
-
-    @property
-    def ready(self) -> bool:
-        """Whether what was written before is leaving."""
-        return self.writable.is_set()
 
     @property
     def waiting_bytes(self) -> int:

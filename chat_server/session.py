@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
-from secrets import token_hex
 from typing import Final
 
 import structlog
@@ -84,7 +83,7 @@ class ChatSession:
         self._asked_at: float | None = None
         self._silence_s = HEARTBEAT_S * random.uniform(*FIRST_PING)  # noqa: S311  # no secret
         self._rate = CommandRate(self._heard_at)
-        self._id = token_hex(8)
+        self._id = f"{random.getrandbits(64):016x}"  # a name for the log, no secret
         self._session: Session | None = None
         self._errands: Errands | None = None
 
