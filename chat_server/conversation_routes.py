@@ -56,6 +56,7 @@ async def patch_conversation(request: Request) -> Response:
     changed = None
     if wanted.head is not None:
         changed = await _choose(state, user, conversation, MessageId(wanted.head))
+        state["switchboard"].tell_rearranged(user, conversation)
     if title is not None:
         changed = await state["memory"].conversations.rename(user, conversation, title)
     if changed is None:
@@ -80,6 +81,7 @@ async def delete_conversation(request: Request) -> Response:
         erasure = await state["erasures"].delete_conversation(user, conversation, ids)
         lane.head = None
         await state["memory"].drop_windows(user, [conversation])
+    state["switchboard"].tell_rearranged(user, conversation, gone=True)
     gone = ConversationGone(id=conversation)
     state["fanout"].publish(user, ConversationDeleted(conversation=gone))
     return receipt_response(state, erasure)

@@ -21,6 +21,7 @@ from chat_server.letters import (
     Here,
     Live,
     LiveDelta,
+    Rearranged,
     read,
     written,
 )
@@ -69,6 +70,7 @@ class Courier:
         self._asked = 0
         self.on_event: Callable[[Event], None] = lambda _event: None
         self.on_live: Callable[[NodeId, OfUser], None] = lambda _node, _live: None
+        self.on_rearranged: Callable[[Rearranged], None] = lambda _change: None
         self.on_asked: Callable[[Asked, Reply], Awaitable[None]] | None = None
         self.on_missed: Callable[[], None] = lambda: None
         """Something may have been missed: whatever is known through letters is to be looked up."""
@@ -174,7 +176,7 @@ class Courier:
         if isinstance(body, Counted):
             self._compare(came.sender, body)
             return
-        if isinstance(body, BegunAnew):
+        if isinstance(body, BegunAnew | Rearranged):  # to all
             self._count(came.sender, to_me, to_all + 1)
         else:
             self._count(came.sender, to_me + 1, to_all)
@@ -207,6 +209,8 @@ class Courier:
         match body:
             case Here() | BegunAnew() | Live() | LiveDelta():
                 self.on_live(sender, body)
+            case Rearranged():
+                self.on_rearranged(body)
             case Asked():
                 self._tasks.start_soon(self._carry_out, sender, body)
             case Answered():

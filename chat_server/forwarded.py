@@ -8,10 +8,23 @@ from chat_server.courier import Reply
 from chat_server.errors import ChatError
 from chat_server.events import ServerEvent
 from chat_server.frames import frame_of
-from chat_server.letters import Asked
+from chat_server.letters import Asked, Rearranged
 from chat_server.protocol import Attach, Edit, Regenerate, Send, Stop, parse_frame
 from chat_server.state import State
 from memory.messages import UserId
+
+
+def rearrange(state: State, change: Rearranged) -> None:
+    """Take note of what another process did to a conversation: what this one believes of its end is
+    read anew, and replies of a conversation that is gone end without a word.
+    """
+    lane = state["runs"].known_lane(change.user, change.conversation)
+    if lane is not None:
+        lane.rearranged()
+        if change.gone:
+            state["runs"].abandon_lane(lane)
+    if change.gone:
+        state["late"].forget_conversation(change.user, change.conversation)
 
 
 async def carry_out(state: State, asked: Asked, reply: Reply) -> None:

@@ -8,7 +8,7 @@ import msgspec
 
 from chat_server.errors import ErrorCode
 from memory.live.broker import NodeId
-from memory.messages import RunId, UserId
+from memory.messages import ConversationId, RunId, UserId
 
 
 class Writing(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):
@@ -35,6 +35,14 @@ class BegunAnew(Writing, frozen=True, kw_only=True):
     """``user``'s events are numbered anew: some were told by the sender alone."""
 
     user: UserId
+
+
+class Rearranged(Writing, frozen=True, kw_only=True):
+    """Another branch of a conversation was chosen, or all of it is ``gone``."""
+
+    user: UserId
+    conversation: ConversationId
+    gone: bool
 
 
 class Live(Writing, frozen=True, kw_only=True):
@@ -78,7 +86,7 @@ class Answered(Writing, frozen=True, kw_only=True):
     retry_after_ms: int | None = None
 
 
-AnyWriting = Counted | Here | BegunAnew | Live | LiveDelta | Asked | Answered
+AnyWriting = Counted | Here | BegunAnew | Rearranged | Live | LiveDelta | Asked | Answered
 
 _decoder: Final[msgspec.msgpack.Decoder[AnyWriting]] = msgspec.msgpack.Decoder(AnyWriting)
 _encoder: Final = msgspec.msgpack.Encoder()

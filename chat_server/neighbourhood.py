@@ -13,7 +13,7 @@ from chat_server.checkpoints import Checkpoints
 from chat_server.courier import Courier
 from chat_server.desk import Desk
 from chat_server.fanout import Fanout
-from chat_server.forwarded import carry_out
+from chat_server.forwarded import carry_out, rearrange
 from chat_server.heir import Heir
 from chat_server.live_metrics import Mishap
 from chat_server.node import Node
@@ -61,6 +61,7 @@ class Neighbourhood:
         self.relay.on_alone = partial(count, "events_alone")
         self.node.on_died = partial(count, "node_died")
         self.courier.on_asked = partial(carry_out, state)
+        self.courier.on_rearranged = partial(rearrange, state)
         self.node.on_inherited = Heir(desk, self.broker).take_over
         self.node.on_taken_for_dead = partial(self._taken_for_dead, state)
         for name, task in (

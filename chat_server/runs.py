@@ -142,6 +142,12 @@ class Lane:
             if run.question.id in way and not run.anew:
                 run.tail = message
 
+    def rearranged(self) -> None:
+        """Note that another process chose what is shown: whoever comes next reads the store."""
+        self.doubt()
+        for run in self.runs:
+            run.overtaken = True
+
     def choose(self, head: Message) -> None:
         """Note that *head* is the last message of what is shown, by the user's own choice."""
         self.head = head
@@ -252,6 +258,10 @@ class Runs:
         if lane is None:
             return []
         return [run for run in lane.runs if run.question_stored.is_set()]
+
+    def known_lane(self, user: UserId, conversation: ConversationId) -> Lane | None:
+        """The lane of a conversation in which something goes on."""
+        return self._lanes.get((user, conversation))
 
     def is_in_use(self, user: UserId, conversation: ConversationId) -> bool:
         """Whether something goes on in a conversation."""

@@ -15,7 +15,7 @@ from chat_server.authentication import Identity
 from chat_server.courier import Courier
 from chat_server.errors import ChatError, told_of_reading
 from chat_server.events import Accepted, Error, Ok, RunDelta, RunDone, RunMemories
-from chat_server.letters import Asked
+from chat_server.letters import Asked, Rearranged
 from chat_server.node import Node
 from chat_server.preparation import Drafted
 from chat_server.protocol import Attach, Edit, Regenerate, Send, Stop
@@ -210,6 +210,16 @@ class Switchboard:
         except ShortTermUnavailable:
             return []
         return [run for run in live if run.facts.node != self._neighbours.node.id]
+
+    def tell_rearranged(
+        self, user: UserId, conversation: ConversationId, *, gone: bool = False
+    ) -> None:
+        """Let the other processes know that this one chose another branch of a conversation, or
+        that it is *gone*.
+        """
+        if self._neighbours is not None:
+            change = Rearranged(user=user, conversation=conversation, gone=gone)
+            self._neighbours.courier.post(None, change)
 
     async def pass_on(
         self, holder: NodeId, command: Stop | Attach, identity: Identity, answer: Answer

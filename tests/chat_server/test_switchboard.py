@@ -9,7 +9,7 @@ from chat_server.errors import ChatError
 from chat_server.events import ServerEvent
 from chat_server.protocol import Attach, Stop
 from chat_server.switchboard import SEEN_IDS, SeenIds
-from memory.messages import UserId
+from memory.messages import ConversationId, UserId
 from tests.chat_server.two_worlds import Process, two_worlds
 
 
@@ -104,6 +104,23 @@ async def test_of_a_process_that_says_nothing_the_text_so_far_is_told() -> None:
         with pytest.raises(ChatError) as refused:
             await Commands(two.state, two.identity).stop(Stop(id="s", run=run), answers.append)
         assert refused.value.retryable
+
+
+async def test_what_is_done_to_a_conversation_elsewhere_is_known_where_it_is_in_hand() -> None:
+    async with two_worlds() as (_, one, two):
+        one.world.model.gate = anyio.Event()
+        await one.send("first", conversation="c")
+        user, conversation = one.world.user, ConversationId("c")
+        lane = one.world.desk.runs.known_lane(user, conversation)
+        assert lane is not None
+        two.switchboard.tell_rearranged(user, conversation)
+        await anyio.wait_all_tasks_blocked()
+        assert lane.head is None
+        assert all(run.overtaken for run in lane.runs)
+        assert len(one.world.desk.runs) == 1
+        two.switchboard.tell_rearranged(user, conversation, gone=True)
+        await anyio.wait_all_tasks_blocked()
+        assert len(one.world.desk.runs) == 0
 
 
 async def test_without_the_broker_each_process_takes_what_comes() -> None:

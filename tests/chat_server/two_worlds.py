@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from secrets import token_hex
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ import msgspec
 
 from chat_server.authentication import Identity
 from chat_server.events import ServerEvent
-from chat_server.forwarded import carry_out
+from chat_server.forwarded import carry_out, rearrange
 from chat_server.heir import Heir
 from chat_server.neighbourhood import Neighbourhood
 from chat_server.protocol import Send
@@ -85,6 +86,7 @@ async def two_worlds() -> AsyncIterator[tuple[Hub, Process, Process]]:
             here.courier.on_asked = lambda asked, reply, state=process.state: carry_out(
                 state, asked, reply
             )
+            here.courier.on_rearranged = partial(rearrange, process.state)
             for task in (
                 here.courier.run_sender,
                 here.courier.run_receiver,
