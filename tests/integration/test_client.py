@@ -215,7 +215,7 @@ async def test_another_reply_and_another_wording_stand_beside_the_first(
 
 
 async def test_a_restarted_server_is_found_again_and_its_replies_too(
-    data_dir: Path, stub: StubModel, model_environment: dict[str, str]
+    data_dir: Path, stub: StubModel, model_environment: dict[str, str], tmp_path: Path
 ) -> None:
     stub.mode = Mode(tokens=10_000, token_ms=10)
     environment = {**model_environment, "TANDEM_SERVER__DRAIN_S": "0.2"}
@@ -223,7 +223,8 @@ async def test_a_restarted_server_is_found_again_and_its_replies_too(
         with running_server(data_dir, environment) as server:
             server.wait_ready()
             address = server.url
-            client = await Client.guest(address)
+            # With an outbox: a server that has just begun refuses until its store is there.
+            client = await Client.guest(address, outbox=tmp_path / "outbox")
             await client.__aenter__()
             try:
                 drained = client.send("Never end.", conversation="one")
