@@ -28,7 +28,7 @@ from chat_server.client_errors import (
     TooMuchWaiting,
     Unreachable,
 )
-from chat_server.client_events import Accepted, ConnectionLost, Event, Limits, Welcome
+from chat_server.client_events import Accepted, ConnectionLost, Event, Limits, Reset, Welcome
 from chat_server.client_exchange import Exchange, Observer
 from chat_server.client_http import HttpApi
 from chat_server.client_outbox import Outbox
@@ -51,6 +51,7 @@ __all__ = [
     "NoAnswer",
     "OutboxFailed",
     "Reply",
+    "Reset",
     "Result",
     "ServerError",
     "TooMuchWaiting",
