@@ -29,6 +29,8 @@ MOST_FRAGMENTS: Final = 1_024
 MOST_UNREAD: Final = 1_024
 """Messages that came and were not taken; reading pauses after the first, but one read of the
 socket may hold thousands."""
+TOO_MANY: Final = 4429
+"""The close code of ``too_many_commands``."""
 
 
 class PatientWebSocket(WebSocketsSansIOProtocol):
@@ -122,7 +124,8 @@ class PatientWebSocket(WebSocketsSansIOProtocol):
         if self.close_sent:
             return
         if self.queue.qsize() >= MOST_UNREAD:
-            self.transport.abort()
+            self.hang_up(TOO_MANY, "too many frames at once")
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": TOO_MANY})
             return
         if self.curr_msg_data_type == "text":
             try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import time
 
 import anyio
@@ -10,6 +12,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from bench.wire_link import UPGRADE, masked, small_socket
 from chat_server import clock, session
 from chat_server.command_rate import BURST
 from chat_server.events import ConversationUpdated, WireConversation
@@ -125,6 +128,12 @@ async def test_who_floods_with_commands_is_told_when_to_come_back() -> None:
         assert len(texts) == 2
 
 
+async def test_a_flood_in_one_packet_is_sent_away_as_well() -> None:
+    async with twin_server() as server, server.client() as client:
+        client.connection.transport.write(masked(b'{"type":"ping"}') * 20_000)
+        assert await client.closed() == 4429
+
+
 async def stored(server: TwinServer) -> list[tuple[str, str, str]]:
     page = await server.world.desk.memory.conversations.page(
         server.world.user, limit=5, before=None
@@ -172,21 +181,48 @@ async def test_a_full_or_ending_server_refuses_before_the_upgrade() -> None:
         assert refused.value.response.status_code == 503
 
 
+def publish(server: TwinServer, title: str) -> None:
+    """A lasting event for ana, about as large as *title*."""
+    conversation = WireConversation(
+        id=ConversationId("c"), title=title, created_at=0.0, updated_at=0.0, head=None
+    )
+    server.world.desk.fanout.publish(
+        server.world.user, ConversationUpdated(conversation=conversation)
+    )
+
+
+async def test_who_reads_nothing_is_sent_away_and_nobody_waits_for_that() -> None:
+    """A tab that has stopped, beside one that reads: 20 MB for both."""
+    async with twin_server() as server, server.client() as reader:
+        address = ("127.0.0.1", server.port)
+        with small_socket(*address) as raw:
+            loop = asyncio.get_running_loop()
+            await loop.sock_sendall(raw, UPGRADE)
+            hello = {"type": "hello", "v": 1, "token": server.token()}
+            await loop.sock_sendall(raw, masked(json.dumps(hello).encode()))
+            assert (await loop.sock_recv(raw, 17)).startswith(b"HTTP/1.1 101")
+            with anyio.fail_after(10):
+                while len(server.connections) < 2:
+                    await anyio.sleep(0.01)
+            for _ in range(2_000):
+                publish(server, "x" * 10_000)
+                assert (await reader.until("conversation.updated"))["type"]
+            with anyio.fail_after(10):
+                while len(server.connections) > 1:
+                    await anyio.sleep(0.02)
+            await reader.send(type="ping")
+            await reader.until("pong")
+        told = server.world.desk.metrics.render()[0]
+        assert b'tandem_errors_total{code="slow_client"} 1.0' in told
+
+
 async def test_what_was_missed_comes_whole_however_much_it_is() -> None:
     """More than may wait for a slow client: it is kept anyway."""
     async with twin_server() as server:
         async with server.client() as client:
             seen = client.welcome
-        for number in range(150):
-            conversation = WireConversation(
-                id=ConversationId(f"c{number}"),
-                title="x" * 12_000,
-                created_at=0.0,
-                updated_at=0.0,
-                head=None,
-            )
-            event = ConversationUpdated(conversation=conversation)
-            server.world.desk.fanout.publish(server.world.user, event)
+        for _ in range(150):
+            publish(server, "x" * 12_000)
         resume = {"epoch": seen["epoch"], "seq": seen["seq"]}
         async with server.client(resume=resume) as client:
             assert client.welcome["resumed"] is True
