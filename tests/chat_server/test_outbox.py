@@ -117,7 +117,7 @@ def test_a_slow_reader_gets_every_piece_and_every_lasting_event_in_order(
         elif step == "lasting":
             outbox.put(lasting(f"{numbers} {len(said['one'])} {len(said['two'])}"))
             numbers += 1
-        else:
+        elif isinstance(step, tuple):
             run, text = step
             outbox.put(piece(run, len(said[run]), text))
             said[run] += text

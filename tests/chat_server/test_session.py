@@ -198,9 +198,9 @@ async def test_who_reads_nothing_is_sent_away_and_nobody_waits_for_that() -> Non
         with small_socket(*address) as raw:
             loop = asyncio.get_running_loop()
             await loop.sock_sendall(raw, UPGRADE)
+            assert (await loop.sock_recv(raw, 17)).startswith(b"HTTP/1.1 101")
             hello = {"type": "hello", "v": 1, "token": server.token()}
             await loop.sock_sendall(raw, masked(json.dumps(hello).encode()))
-            assert (await loop.sock_recv(raw, 17)).startswith(b"HTTP/1.1 101")
             with anyio.fail_after(10):
                 while len(server.connections) < 2:
                     await anyio.sleep(0.01)
