@@ -223,6 +223,10 @@ class GroupCommit(Generic[Key, Item, Outcome]):
         except StoreError as error:
             self.healthy = False
             self._settle(batch, error)
+        except Exception:
+            # The boundary of one batch: a fault of ours ends it, and not the store of all.
+            log.exception("batch.failed", records=len(batch))
+            await self._halve(key, batch, StoreUnknown("the write failed unforeseen"))
         else:
             self.healthy = not any(
                 isinstance(outcome, StoreUnavailable | StoreUnknown) for outcome in outcomes
@@ -231,9 +235,11 @@ class GroupCommit(Generic[Key, Item, Outcome]):
                 self._settle([waiting], outcome)
 
     async def _halve(
-        self, key: Key, batch: Sequence[Waiting[Item, Outcome]], error: StoreRefused
+        self, key: Key, batch: Sequence[Waiting[Item, Outcome]], error: StoreError
     ) -> None:
-        """Find the item that the store will not take, so that the others are written."""
+        """Find the item that cannot be written, so that the others are; what was written already is
+        left as it is.
+        """
         if len(batch) == 1:
             # The store is well; this one is what it does not want.
             self.healthy = True
