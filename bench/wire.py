@@ -12,8 +12,9 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,7 @@ from chat_server.authentication import Authenticator, Identity  # noqa: E402
 from memory.messages import UserId  # noqa: E402
 
 SETTLE_S = 2.0
+SAMPLE_S = 0.5
 KILOBYTE, MEGABYTE = 1_000, 1_000_000
 STREAM_CONNECTIONS = 1_000
 TABS = 50
@@ -54,7 +56,7 @@ class Plan(msgspec.Struct, frozen=True):
     stream_tokens: int = 400
     first_turns: int = 200
     resumes: int = 200
-    replies: int = 15
+    replies: int = 6
     reply_tokens: int = 1_500
 
 
@@ -136,6 +138,25 @@ def say(line: str) -> None:
 
 def rss(system: System) -> int:
     return system.usage().rss_bytes["server"]
+
+
+@contextmanager
+def most_rss(system: System) -> Iterator[Callable[[], int]]:
+    """The most RAM that *system* had while the context lasts, once that has ended."""
+    seen = [rss(system)]
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(SAMPLE_S):
+            seen.append(rss(system))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield lambda: max(seen)
+    finally:
+        ended.set()
+        watcher.join()
 
 
 class Measurement:
@@ -291,8 +312,11 @@ class Measurement:
                 clients.do("connect", group=group, tokens=tokens, small=True)
                 time.sleep(SETTLE_S)
                 before = rss(tandem)
-                done = clients.do("chatter", group=group, turns=self._plan.replies, paused=paused)
-                done["rss"] = rss(tandem) - before
+                with most_rss(tandem) as most:
+                    done = clients.do(
+                        "chatter", group=group, turns=self._plan.replies, paused=paused
+                    )
+                done["rss"] = most() - before
                 done["codes"] = clients.do("close_codes", group=group)["codes"]
                 clients.do("close", group=group)
                 found[group] = done
