@@ -73,13 +73,18 @@ async def test_while_the_store_is_sick_no_model_is_asked_before_the_commit() -> 
 async def test_memories_that_cannot_be_loaded_for_an_unforeseen_reason_end_nobodys_turns(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    asked = anyio.Event()
+
     async def broken(*_user: object, **_page: object) -> None:
+        asked.set()
         raise TypeError("nobody foresaw this")
 
     async with twin_world() as world:
         with monkeypatch.context() as patched:
             patched.setattr(world.long_term, "newest", broken)
             world.turns.warm(world.user)
+            with anyio.fail_after(10):
+                await asked.wait()
             await anyio.wait_all_tasks_blocked()
         with anyio.fail_after(5):
             assert (await world.ask("Still here?"))["status"] == "completed"
