@@ -7,12 +7,14 @@ import signal
 import socket
 import sys
 from types import FrameType
+from typing import cast
 
 import anyio
 import structlog
 import uvicorn
 from anyio import create_task_group
 from starlette.applications import Starlette
+from uvicorn.lifespan.on import LifespanOn
 
 from chat_server.listener import address_of, ready_block
 from chat_server.patient_http import PatientHttp
@@ -55,6 +57,8 @@ class TandemServer(uvicorn.Server):
         self._app = app
         self._drain_s = settings.server.drain_s
         self._hurry = anyio.Event()
+        self.failed = False
+        """Whether a fault ended it."""
         self._link = link
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -76,10 +80,19 @@ class TandemServer(uvicorn.Server):
     async def main_loop(self) -> None:
         async with create_task_group() as tasks:
             tasks.start_soon(self._say_when_ready)
+            tasks.start_soon(self._end_with_services)
             if self._link is not None:
                 tasks.start_soon(self._end_with, self._link)
             await super().main_loop()
             tasks.cancel_scope.cancel()
+
+    async def _end_with_services(self) -> None:
+        """Nothing can be served once a fault has ended the services: end, to be started anew."""
+        lifespan = cast("LifespanOn", self.lifespan)
+        await lifespan.shutdown_event.wait()
+        if not self.should_exit:
+            log.error("server.services_failed", effect="the server ends")
+            self.should_exit = self.failed = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, then close as uvicorn does."""

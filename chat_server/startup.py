@@ -61,6 +61,8 @@ def _serve_alone(settings: Settings, listener: socket.socket, pseudonyms: Pseudo
     opener = partial(open_services, pseudonyms=pseudonyms)
     server = TandemServer(create_app(settings, opener), settings)
     server.run(sockets=[listener])
+    if server.failed:
+        raise SystemExit("tandem: a fault ended the server; the log says which")
     return server.started
 
 

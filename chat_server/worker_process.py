@@ -45,8 +45,8 @@ def work_until_stopped(listener: int, line: int, config: Path | None) -> None:
             server.run(sockets=[shared])
     except (ConfigError, MemoryFault) as reason:
         raise SystemExit(f"tandem: {reason}") from reason
-    if not server.started:
-        raise SystemExit("tandem: a worker could not start; the log says why")
+    if not server.started or server.failed:
+        raise SystemExit("tandem: a worker could not start, or a fault ended it; the log says why")
 
 
 @asynccontextmanager
