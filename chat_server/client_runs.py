@@ -86,6 +86,8 @@ class RunState:
         """Apply what is new of *delta*; false if a piece before it is missing."""
         if self.over:
             return True
+        if self.status == LOST:  # whatever it says now, it was made anew
+            self.restart()
         self.status = RUNNING
         have = len(self.text)
         if delta.offset > have:

@@ -42,6 +42,8 @@ class BrokenLine:
     def __init__(self) -> None:
         self.client = ClientState()
         self.replies: dict[str, TrueReply] = {}
+        self.forgotten: dict[str, list[TrueReply]] = {}
+        """What a killed server had said of replies that it did not finish."""
         self.epoch = 1
         self.log: list[Json] = []
         self.down: list[Json] = []
@@ -81,6 +83,22 @@ class BrokenLine:
         if self.connected:
             self.down.append({"type": "reset", "epoch": f"e{self.epoch}", "seq": 0})
 
+    def kill(self) -> None:
+        """Another server takes over, which knows of replies only if they have ended."""
+        self.cut()
+        self.lose_the_order()
+        for run, reply in list(self.replies.items()):
+            if not reply.over:
+                self.forgotten.setdefault(run, []).append(self.replies.pop(run))
+
+    def said(self, run: str, text: str) -> bool:
+        """Whether *text* is the beginning of what was ever said in *run*."""
+        replies = [
+            *self.forgotten.get(run, ()),
+            *([self.replies[run]] if run in self.replies else ()),
+        ]
+        return any(reply.text.startswith(text) for reply in replies)
+
     def hear(self) -> None:
         """Carry out what has come from the client."""
         asked, self.up = self.up, []
@@ -92,14 +110,19 @@ class BrokenLine:
 
     def _accept(self, frame: Json) -> None:
         run = f"r-{frame['id']}"
-        duplicate = run in self.replies
+        under_way = run in self.replies
+        duplicate = under_way or run in self.forgotten
         facts = {"re": frame["id"], "message": f"m-{run}", "conversation": "c1", "run": run}
         self.down.append({"type": "accepted", "duplicate": duplicate, **facts})
-        if not duplicate:
+        if not under_way:
             self.begin(run)
 
     def _attach(self, id_: str, run: str, offset: int) -> None:
-        reply = self.replies[run]
+        reply = self.replies.get(run)
+        if reply is None:
+            refused = {"code": "unknown_run", "message": "no such run", "re": id_}
+            self.down.append({"type": "error", **refused})
+            return
         self.down.append({"type": "ok", "re": id_})
         if reply.over:
             self.down.append(reply.done())

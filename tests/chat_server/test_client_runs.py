@@ -109,3 +109,14 @@ def test_only_a_message_says_that_it_comes_again() -> None:
     assert send.outgoing()["retry"] is True
     stop = Asked({"type": "stop", "id": "b", "run": "r"}, posted=True)
     assert "retry" not in stop.outgoing()
+
+
+def test_a_lost_reply_that_speaks_is_made_anew() -> None:
+    run = RunState("r")
+    run.add(RunDelta(run="r", offset=0, text="One two"))
+    run.status = LOST
+    assert not run.add(RunDelta(run="r", offset=4, text="three")), "its beginning is another one"
+    assert run.text == ""
+    assert run.add(RunDelta(run="r", offset=0, text="One and three"))
+    run.finish(done("One and three"))
+    assert run.corrected
