@@ -25,7 +25,7 @@ _LONGEST_HAN = 4
 _LONGEST_ENDING = 3
 """A word may have so many letters more than the one in the list, which it declines."""
 _SHORTEST_DECLINED = 4
-_WORDS_KEPT = 20_000
+_WORDS_KEPT = 5_000
 _LONGEST_KEPT = 32
 """As in ``memory.tokens``: most words of a history have been looked up before."""
 

@@ -36,8 +36,8 @@ _SUFFIXES = (
 )
 _SHORTEST_STEM = 3
 _PREFIX = 5
-_WORDS_KEPT = 20_000
-"""As they were said, with what they give: some 6 MB for all users together, RAM only."""
+_WORDS_KEPT = 5_000
+"""As they were said, with what they give: some 2 MB for all users together, RAM only."""
 _LONGEST_KEPT = 32
 """Longer ones are rarely words and seldom come twice."""
 
