@@ -67,6 +67,7 @@ class ChatSession:
         "_errands",
         "_heard_at",
         "_id",
+        "_opened_at",
         "_outbox",
         "_rate",
         "_session",
@@ -79,7 +80,7 @@ class ChatSession:
         self._socket = socket
         self._state = state
         self._outbox = outbox
-        self._heard_at = time.monotonic()
+        self._opened_at = self._heard_at = time.monotonic()
         self._asked_at: float | None = None
         self._silence_s = HEARTBEAT_S * random.uniform(*FIRST_PING)  # noqa: S311  # no secret
         self._rate = CommandRate(self._heard_at)
@@ -103,6 +104,15 @@ class ChatSession:
         finally:
             self._outbox.on_closed = None
             clock.forget(self)
+        if self._session is not None:
+            end, lasted_s = self._outbox.closed_for, time.monotonic() - self._opened_at
+            log.info(
+                "connection.closed",
+                connection=self._id,
+                user=self._identity.user,
+                code=end.code if end else "left",
+                lasted_s=round(lasted_s, 1),
+            )
         return self._outbox.closed_for
 
     async def _serve(self) -> None:
@@ -122,13 +132,7 @@ class ChatSession:
                 self._outbox.put_missed(joined.missed)
                 state["turns"].warm(identity.user)
                 self._set_clock()
-                log.debug(
-                    "connection.opened",
-                    connection=self._id,
-                    user=identity.user,
-                    client=hello.client,
-                    resumed=joined.resumed,
-                )
+                log.debug("connection.opened", connection=self._id, client=hello.client)
                 await self._read_frames(hello.runs)
 
     def _welcome(self, session: Session, joined: Joined) -> Welcome:
