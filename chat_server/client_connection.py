@@ -125,13 +125,18 @@ class Connection:
         """Whether the server has said welcome, and nothing else since."""
         return self._welcomed_at is not None
 
+    @property
+    def has_room(self) -> bool:
+        """Whether another frame can be posted."""
+        return len(self._outgoing) < MAX_OUTGOING
+
     def post(self, frame: Frame) -> None:
         """Write *frame* once the ones before it are written.
 
         Raises:
             TooMuchWaiting: ``MAX_OUTGOING`` frames wait already.
         """
-        if len(self._outgoing) >= MAX_OUTGOING:
+        if not self.has_room:
             raise TooMuchWaiting(f"{MAX_OUTGOING} frames wait to be written")
         self._outgoing.append(msgspec.json.encode(frame))
         self._posted.set()

@@ -268,9 +268,8 @@ class Exchange:
         self._flush()
 
     def _flush(self) -> None:
-        for frame in self.state.outgoing:
-            self.connection.post(frame)
-        self.state.outgoing.clear()
+        while self.state.outgoing and self.connection.has_room:
+            self.connection.post(self.state.outgoing.pop(0))
         if self.state.waits:
             self._behind.set()
 
