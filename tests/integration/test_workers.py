@@ -247,17 +247,32 @@ def test_a_hangup_replaces_both_and_refuses_nobody(workers: Workers) -> None:
     assert not set(before.values()) & set(after.values())
 
 
-def test_a_killed_supervisor_takes_all_with_it_and_its_place_can_be_taken_at_once(
+async def test_a_killed_supervisor_takes_all_with_it_and_the_next_one_ends_what_it_began(
     workers: Workers, folder: Path, model: tuple[StubModel, dict[str, str]]
 ) -> None:
-    children = [workers.server.child_pid(name) for name in ("chroma", "redis")]
-    pids = [*workers.pids().values(), *children]
-    os.kill(workers.server.process.pid, signal.SIGKILL)
-    workers.server.process.wait()
+    server, token = workers.server, workers.server.session()
+    async with bot(server.url, token) as client:
+        user = client.welcome["user"]
+        await client.ask(f"My {CANARY} is green.")
+    pids = [
+        *workers.pids().values(),
+        *(server.child_pid(name) for name in ("chroma", "redis")),
+    ]
+    asked = httpx.request(
+        "DELETE", f"{server.url}/api/me", json={"confirm": user}, headers=bearer(token)
+    )
+    os.kill(server.process.pid, signal.SIGKILL)
+    server.process.wait()
     with running_server(folder, {**model[1], **TWO}) as again:
         again.wait_ready()
         assert all(map(is_gone, pids))
         assert set(Workers(again, folder).pids()) == {0, 1}
-        begun = time.monotonic()
+        assert again.get("/api/conversations", token).json()["conversations"] == []
+
+        def finished() -> bool:
+            answer = again.get(f"/api/erasures/{asked.json()['erasure']}", token)
+            return answer.json()["finished_at"] is not None
+
+        await anyio.to_thread.run_sync(eventually, finished)
+        assert holders(folder, [CANARY.encode()]) == []
         assert again.stop() == 0
-        assert time.monotonic() - begun < 10
