@@ -11,6 +11,7 @@ from tests.chaos import (
     faults_process,
     wire_identity,
     wire_scenes,
+    wire_workers,
 )
 
 KILL_LOOP: Final = "random kill -9"
@@ -21,6 +22,7 @@ FAULTS: Final = (
     *faults_process.FAULTS,
     *wire_scenes.FAULTS,
     *wire_identity.FAULTS,
+    *wire_workers.FAULTS,
 )
 
 
@@ -85,17 +87,29 @@ TABLE: Final = (
             "Redis flushed, killed, hung",
             "wire: Redis flushed",
             "wire: Redis paused for 5 s",
+            "wire: Redis flushed, two workers",
+            "wire: Redis paused for 5 s, two workers",
             f"{WHOLE}test_faults.py::test_a_flushed_redis_is_rebuilt_and_the_reply_still_knows",
         ),
     ),
-    Row(11, "Redis fails over", (), later="comes with several workers"),
-    Row(12, "an event is dropped between workers", (), later="comes with several workers"),
+    Row(
+        11,
+        "Redis fails over",
+        (),
+        later="one Redis, on the same machine, has nothing to fail over to",
+    ),
+    Row(
+        12,
+        "an event is dropped between workers",
+        ("wire: the lines between workers are cut", "wire: messages between workers are lost"),
+    ),
     Row(
         13,
         "the server is killed while a reply is made",
         (
             "the server is killed in the middle of replies",
             "wire: the server is killed",
+            "wire: a worker is killed",
             f"{WHOLE}test_journal.py::test_a_killed_server_has_what_it_had_shown_when_it_comes_back",
         ),
     ),
@@ -109,6 +123,7 @@ TABLE: Final = (
         "the client vanishes",
         (
             "wire: broken lines",
+            "wire: broken lines, two workers",
             "wire: each fault at each moment",
             "wire: a laptop sleeps for too long",
             f"{WHOLE}test_whole_conversation.py::test_a_reply_goes_on_when_its_client_leaves",

@@ -21,7 +21,7 @@ from tests.chaos.wire_run import Outcome, Run, TabMaker, summed
 from tests.chaos.wire_tab import Tab
 from tests.chaos.world import World, link_model, model_environment, stub_model
 
-AT_ONCE: Final = 24
+AT_ONCE: Final = 16
 RUN_WITHIN_S: Final = 240.0
 NEVER_SAID: Final = "\u2042nobody says this\u2042"
 """Has the stub repeat the question and nothing else."""
@@ -39,8 +39,9 @@ class Ground(NamedTuple):
         asked = httpx.get(self.model.removesuffix("/v1") + "/requests", timeout=60).json()
         return Counter(_last_words(request["body"]) for request in asked)
 
-    def forget_calls(self) -> None:
-        httpx.delete(self.model.removesuffix("/v1") + "/requests", timeout=60)
+    def log(self) -> list[dict[str, Any]]:
+        """What the server that runs now has logged."""
+        return list(self.world.server.log)
 
 
 def _last_words(body: dict[str, Any]) -> str:
@@ -140,16 +141,28 @@ class Campaign:
             return
         self._outcomes.append((plan.name, outcome))
         if found := check(outcome.books):
+            self._keep(plan, outcome)
             self._note(plan.name, found)
 
+    def _keep(self, plan: Plan, outcome: Outcome) -> None:
+        """Write down what was planned and what happened, beside the data folder."""
+        path = self._place.world.data_dir.parent / f"{plan.name.replace(' ', '-')}.json"
+        path.write_bytes(msgspec.json.format(msgspec.json.encode((plan, outcome))))
+
     def _count_calls(self) -> None:
-        """The last check; where processes die, a reply may be begun twice."""
-        if self._crashed:
-            return
+        """The last check. A call is in vain where the question could not be stored: that was told,
+        and the client sent it again; and where a process died.
+        """
         calls = self._place.calls()
-        for name, outcome in self._outcomes:
-            if found := check_calls(outcome.books, calls):
-                self._note(name, found)
+        found = {
+            name: findings
+            for name, outcome in self._outcomes
+            if (findings := check_calls(outcome.books, calls))
+        }
+        in_vain = sum(event.get("event") == "turn.refused" for event in self._place.log())
+        if not self._crashed and sum(map(len, found.values())) > in_vain:
+            for name, findings in found.items():
+                self._note(name, findings)
 
     def _note(self, name: str, found: list[Finding]) -> None:
         self._broken.setdefault(name, []).extend(found)

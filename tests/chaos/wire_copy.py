@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 Frame = dict[str, Any]
 
@@ -21,7 +21,11 @@ Wish = Literal[
 ]
 
 
-KEPT_AFTER_S = 1.0
+TRACE: Final = 400
+TRACED: Final = frozenset(
+    {"type", "seq", "epoch", "resumed", "offset", "re", "code", "status", "stored", "messages"}
+)
+KEPT_AFTER_S: Final = 1.0
 """What of a reply was shown so long before its end must be kept, whatever was killed (promised are
 0.25 s; more is granted to a busy machine)."""
 
@@ -99,6 +103,8 @@ class Copy:
     complaints: list[str] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
     clock: Callable[[], float] = time.monotonic
+    trace: deque[str] = field(default_factory=lambda: deque(maxlen=TRACE))
+    """What came, in short, for whoever looks for a fault."""
 
     def hello(self, token: str) -> Frame:
         """The first frame of the next connection."""
@@ -112,6 +118,7 @@ class Copy:
 
     def welcome(self, frame: Frame) -> bool:
         """Begin a connection; whether everything must be read over HTTP."""
+        self.note(frame)
         if frame["resumed"]:
             if frame["epoch"] != self.epoch or frame["seq"] < self.seq:
                 self.complain("resumed", f"at {self.seq}, but the server is at {frame['seq']}")
@@ -127,6 +134,7 @@ class Copy:
 
     def heard(self, frame: Frame) -> list[tuple[Wish, str]]:
         """Apply *frame*; what the tab must ask for now, and of which run."""
+        self.note(frame)
         if frame["type"] == "reset":
             self.epoch, self.seq = frame["epoch"], frame["seq"]
             self.counts.resets += 1
@@ -236,6 +244,11 @@ class Copy:
             if reply.owed():
                 self.complain("cut", f"{reply.run}: nothing of {reply.owed()} code points kept")
             del self.replies[reply.run]
+
+    def note(self, frame: Frame) -> None:
+        """Keep *frame* in the trace, without its texts."""
+        facts = {key: value for key, value in frame.items() if key in TRACED}
+        self.trace.append(f"{self.clock():.3f} {facts} {_subject(frame)}")
 
     def complain(self, kind: str, detail: str) -> None:
         """Note something that the server should not have done."""

@@ -55,6 +55,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     books: Books
     faults: dict[str, int]
     counts: dict[str, int]
+    traces: list[list[str]]
     took_s: float
 
 
@@ -105,6 +106,7 @@ class Run:
             books=books,
             faults=dict(sum((line.made for line in self._lines), Counter())),
             counts=self._counts(),
+            traces=[list(tab.copy.trace) for tab in self._tabs],
             took_s=anyio.current_time() - began,
         )
 
@@ -240,7 +242,7 @@ class Run:
     async def _history(self) -> dict[str, list[Frame]]:
         for _ in range(READ_TRIES):
             try:
-                found = await read_all(self._http, self._token)
+                found = await read_all(self._http, self._token, branches=False)
             except (NotRead, httpx.HTTPError):
                 await anyio.sleep(AGAIN_S)
             else:

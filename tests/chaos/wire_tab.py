@@ -157,7 +157,9 @@ class Tab:
 
     async def _serve(self, socket: ClientConnection) -> None:
         self.connections += 1
-        await socket.send(json.dumps(self.copy.hello(self._token)))
+        hello = self.copy.hello(self._token)
+        self.copy.note({"type": "(hello)", **hello.get("resume", {})})
+        await socket.send(json.dumps(hello))
         with anyio.fail_after(OPEN_WITHIN_S):
             first = json.loads(await socket.recv())
             while first["type"] == "error":  # the reason stands in the close code, too
@@ -270,6 +272,7 @@ class Tab:
                 self.unread, self._reading = False, True
                 try:
                     for conversation, messages, runs in await read_all(self._http, self._token):
+                        self.copy.note({"type": "(read)", "messages": len(messages)})
                         self.copy.read(conversation, messages, runs)
                 except (httpx.HTTPError, NotRead):
                     self.unread = True
@@ -285,8 +288,9 @@ class NotRead(Exception):
 History = list[tuple[str, list[Frame], list[Frame]]]
 
 
-async def read_all(http: httpx.AsyncClient, token: str) -> History:
+async def read_all(http: httpx.AsyncClient, token: str, *, branches: bool = True) -> History:
     """All conversations of a user over HTTP: their messages, and the replies in the making.
+    Without *branches* only what is shown of each, oldest first.
 
     Raises:
         NotRead, httpx.HTTPError: try again.
@@ -295,16 +299,39 @@ async def read_all(http: httpx.AsyncClient, token: str) -> History:
     found: History = []
     listed = await _get(http, "/api/conversations?limit=200", headers)
     for conversation in listed["conversations"]:
-        messages: list[Frame] = []
-        runs: list[Frame] = []
-        before: str | None = ""
-        while before is not None:
-            query = f"?limit=200{f'&before={before}' if before else ''}"
-            path = f"/api/conversations/{conversation['id']}/messages{query}"
-            body = await _get(http, path, headers)
-            messages[:0], runs, before = body["messages"], body["runs"], body["before"]
+        path = f"/api/conversations/{conversation['id']}/messages"
+        messages, runs = await _read_branch(http, path, headers, "")
+        known = {message["id"] for message in messages}
+        aside = _aside(messages)
+        while branches and aside:
+            head = aside.pop()
+            if head not in known:
+                more, _ = await _read_branch(http, path, headers, head)
+                messages += [message for message in more if message["id"] not in known]
+                known |= {message["id"] for message in more} | {head}
+                aside |= _aside(more) - known
         found.append((conversation["id"], messages, runs))
     return found
+
+
+def _aside(messages: list[Frame]) -> set[str]:
+    """What stands beside them."""
+    return {id_ for message in messages for id_ in message.get("branches", ())}
+
+
+async def _read_branch(
+    http: httpx.AsyncClient, path: str, headers: dict[str, str], head: str
+) -> tuple[list[Frame], list[Frame]]:
+    """One branch of a conversation, the shown one without *head*."""
+    messages: list[Frame] = []
+    runs: list[Frame] = []
+    before: str | None = ""
+    while before is not None:
+        query = {"limit": "200", "before": before, "head": head}
+        asked = "&".join(f"{key}={value}" for key, value in query.items() if value)
+        body = await _get(http, f"{path}?{asked}", headers)
+        messages[:0], runs, before = body["messages"], body["runs"], body["before"]
+    return messages, runs
 
 
 async def _get(http: httpx.AsyncClient, path: str, headers: dict[str, str]) -> Any:
