@@ -134,3 +134,23 @@ def is_alive(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state != "Z"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_what_is_named_is_inherited_and_its_log_goes_where_ours_does(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    reading, writing = os.pipe()
+    code = (
+        f"import os, sys; os.write({writing}, b'here'); print('said'); sys.stderr.write('logged')"
+    )
+    launch = Launch(
+        argv=[sys.executable, "-c", code], folder=tmp_path, descriptors=(writing,), logs=True
+    )
+    try:
+        assert finished(spawn(launch)) == "said\n"
+        assert os.read(reading, 10) == b"here"
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert capfd.readouterr().err == "logged"

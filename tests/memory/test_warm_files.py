@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 from memory.messages import UserId
@@ -70,3 +72,53 @@ def test_the_oldest_go_when_there_is_too_much(tmp_path: Path) -> None:
             os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns - (3 - age) * 10**9))
     assert files.read(UserId("a")) is None
     assert files.read(UserId("c")) == b"x" * 10
+
+
+def other_process(folder: Path, code: str) -> subprocess.Popen[bytes]:
+    """A process that does *code* with ``files`` and ``ada``, and waits in ``said()``."""
+    return subprocess.Popen(
+        [sys.executable, "-c", OTHER + code, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
+
+
+OTHER = """
+import sys
+from pathlib import Path
+from memory.messages import UserId
+from memory.warm_files import WarmFiles
+files, ada = WarmFiles(Path(sys.argv[1])), UserId("ada")
+def said():
+    print("said", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_of_two_processes_that_write_the_later_one_s_file_stands_whole(tmp_path: Path) -> None:
+    files = WarmFiles(tmp_path)
+    code = "ticket = files.ticket(ada); said(); assert files.write(ada, ticket, b'theirs')"
+    with other_process(tmp_path, code) as other:
+        assert other.stdout is not None
+        assert other.stdin is not None
+        assert other.stdout.readline() == b"said\n"
+        put(files, ADA, b"ours")
+        other.stdin.write(b"go\n")
+        other.stdin.close()
+        assert other.wait(20) == 0
+    assert files.read(ADA) == b"theirs"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_another_process_is_writing_is_taken_from_it(tmp_path: Path) -> None:
+    files = WarmFiles(tmp_path)
+    code = "Path.rename = lambda *_: (said(), sys.exit('killed')); "
+    code += "files.write(ada, files.ticket(ada), b'half')"
+    with other_process(tmp_path, code) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"said\n"
+        assert len(list(tmp_path.iterdir())) == 1
+        files.forget(ADA)
+        assert list(tmp_path.iterdir()) == []
+        other.kill()

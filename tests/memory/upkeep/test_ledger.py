@@ -174,3 +174,43 @@ def test_a_name_that_a_killed_process_left_in_the_log_is_gone_at_the_next_start(
     following = SqliteLedger.open(tmp_path / "next")
     assert files_with(tmp_path / "next", ANN) == []
     following.close()
+
+
+def test_what_another_process_enters_is_noticed_and_what_one_enters_itself_is_not(
+    ledger: SqliteLedger, tmp_path: Path
+) -> None:
+    other = SqliteLedger.open(tmp_path)
+    before, there = ledger.changes(), other.changes()
+    begun = ledger.begin(ANN)
+    assert ledger.changes() == before
+    assert other.changes() != there
+    assert other.unfinished() == [begun]
+    there = other.changes()
+    ledger.finish(begun)
+    assert other.changes() != there
+    other.close()
+
+
+def test_two_processes_enter_the_same_erasure_once(ledger: SqliteLedger, tmp_path: Path) -> None:
+    other = SqliteLedger.open(tmp_path)
+    assert ledger.begin(ANN) == other.begin(ANN)
+    assert len(ledger.latest(10)) == 1
+    other.close()
+
+
+def test_a_name_is_gone_though_another_process_has_the_ledger_open(
+    ledger: SqliteLedger, tmp_path: Path
+) -> None:
+    other = SqliteLedger.open(tmp_path)
+    begun = other.begin(ANN)
+    assert ledger.unfinished() == [begun]
+    other.finish(begun)
+    assert files_with(tmp_path, ANN) == []
+    assert ledger.unfinished() == []
+    other.close()
+
+
+def test_a_ledger_that_fails_is_said(ledger: SqliteLedger) -> None:
+    ledger.close()
+    with pytest.raises(UpkeepRefused, match="ledger"):
+        ledger.unfinished()
