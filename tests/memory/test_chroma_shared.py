@@ -10,9 +10,10 @@ import pytest
 
 from memory.chroma import ChromaLongTermMemory
 from memory.chroma_process import ChromaProcess
-from memory.errors import IdConflict, StoreError, StoreUnknown
+from memory.errors import IdConflict, StoreError, StoreUnknown, UserBeingErased
 from memory.messages import Appended, Message
 from memory.placement import PerUser, Placement, Sharded
+from memory.store_gate import StoreGate
 from memory.surroundings import Surroundings
 from tests.contracts.long_term_world import line, said, somebody, store, store_at_once, vector_of
 from tests.memory.chroma_world import opened, serving
@@ -129,3 +130,35 @@ async def test_a_private_chroma_is_not_read_back(chroma: ChromaProcess) -> None:
         wire.path, wire.fault, wire.spared = "/get", "answer 500", 1
         await store(memory, [message])
         assert wire.met == 0
+
+
+async def test_what_one_server_has_yet_to_write_of_a_user_is_not_stored_once_that_is_ended(
+    chroma: ChromaProcess,
+) -> None:
+    user, gate = somebody(), StoreGate()
+    first, second = line(user, 2)
+    around = Surroundings(shared=True, gate=gate)
+    async with (
+        opened(chroma.url, surroundings=around) as memory,
+        anyio.create_task_group() as tasks,
+    ):
+        outcomes: list[str] = []
+
+        async def append(message: Message) -> None:
+            try:
+                await store(memory, [message])
+                outcomes.append("stored")
+            except UserBeingErased:
+                outcomes.append("refused")
+
+        async with gate.closed_to_batches():
+            tasks.start_soon(append, first)
+            await anyio.wait_all_tasks_blocked()
+            await memory.end_writes(user)
+        with anyio.fail_after(10):
+            while not outcomes:
+                await anyio.sleep(0.01)
+        assert outcomes == ["refused"]
+        assert await memory.by_ids(user, [first.id]) == []
+        await store(memory, [second])
+        assert len(await memory.by_ids(user, [second.id])) == 1
