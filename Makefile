@@ -64,7 +64,7 @@ check: $(DEV_STAMP)
 	@$(BIN)/lint-imports --no-cache
 
 test: $(DEV_STAMP) model tools check
-	@TEST_MODELS_FOLDER=$(TEST_MODELS) $(BIN)/python -m pytest $(TESTS)
+	@TEST_MODELS_FOLDER=$(TEST_MODELS) $(BIN)/python -m pytest -n auto --dist loadfile $(TESTS)
 
 # BENCH=--quick for a short form of less than two minutes; the whole one takes most of an hour.
 bench: $(RUN_STAMP) model
