@@ -20,9 +20,14 @@ from chat_server.frames import Frame
 
 WIRE: Final = "tandem.wire"
 """Where an ASGI scope's extensions hold the protocol itself, to write to."""
-WRITE_AHEAD_BYTES: Final = 65_536
-"""What may wait in the transport before writing pauses, and again in the kernel: there it cannot
-be merged or dropped."""
+WRITE_AHEAD_BYTES: Final = 4_096
+"""What may wait in the transport before writing pauses: uvloop keeps almost 1 kB beside each
+frame that it could not send at once."""
+UNSENT_BYTES: Final = 65_536
+"""What the kernel takes before it was sent: there it cannot be merged or dropped, and without a
+bound it is 4 MB."""
+PONGS_BYTES: Final = 16_384
+"""Who lets so much wait and asks again is hung up on."""
 CLOSED_WITHIN_S: Final = 10.0
 """How long a client may take to read what was written, and to answer the close frame."""
 MOST_FRAGMENTS: Final = 1_024
@@ -51,7 +56,7 @@ class PatientWebSocket(WebSocketsSansIOProtocol):
         self.transport.set_write_buffer_limits(WRITE_AHEAD_BYTES)
         raw = self.transport.get_extra_info("socket")
         if raw is not None and hasattr(socket, "TCP_NOTSENT_LOWAT") and raw.family != _UNIX:
-            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, WRITE_AHEAD_BYTES)
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.on_ready = None
@@ -104,7 +109,7 @@ class PatientWebSocket(WebSocketsSansIOProtocol):
         self.close_timer = self.loop.call_later(CLOSED_WITHIN_S, self.transport.abort)
 
     def handle_ping(self) -> None:
-        if self.writable.is_set():
+        if self.waiting_bytes < PONGS_BYTES:
             super().handle_ping()
         else:
             self.transport.abort()
