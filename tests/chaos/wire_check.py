@@ -98,7 +98,8 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
 
 class Books(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about one run. *shown*: for each conversation its line, as its history tells it,
-    ids of messages, oldest first. *crashed*: a server process died meanwhile.
+    ids of messages, oldest first. *crashed*: a server process died meanwhile. *forgetful*: it was
+    forgotten meanwhile who makes which reply, so that it may be made, and told, twice.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Books(msgspec.Struct, frozen=True, kw_only=True):
     stored: list[Stored]
     shown: dict[str, list[str]]
     crashed: bool = False
+    forgetful: bool = False
 
 
 def expected_reply(text: str) -> str:
@@ -223,7 +225,7 @@ def _tab(books: Books, tab: TabState) -> Iterator[Finding]:
         kind: Kind = "wrong digest" if complaint.startswith("wrong digest") else "complaint"
         yield Finding(kind, tab.name, complaint)
     for thing, times in tab.told.items():
-        if times > 1 and not books.crashed and MAY_BE_REPEATED not in thing:
+        if times > 1 and not (books.crashed or books.forgetful) and MAY_BE_REPEATED not in thing:
             yield Finding("repeated", tab.name, f"{thing}: {times} times")
     yield from _missed(books, tab)
     yield from _texts(books, tab)
@@ -247,7 +249,8 @@ def _texts(books: Books, tab: TabState) -> Iterator[Finding]:
             yield Finding("differs", tab.name, f"message {id_}")
     for run, reply in tab.replies.items():
         record = by_id.get(run)
-        if record is None and (reply.done or not books.crashed):
+        never_said = books.crashed and not (reply.text and reply.done)
+        if record is None and not never_said:
             yield Finding("foreign", tab.name, f"has reply {run}, which is not there")
         elif record is None:
             continue

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import random
+from asyncio import StreamReader, StreamWriter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import anyio
-from anyio.abc import ByteReceiveStream, ByteSendStream, SocketStream
 from anyio.from_thread import start_blocking_portal
 
 from memory.redis_process import RedisProcess
 from memory.spawn import spawn
-from tests.chaos.wire_proxy import LOST, close
 from tests.chaos.world import wait_until
 
 MESSAGE: Final = b"message"
 AGGREGATES: Final = b"*>%~"
 LINE_END: Final = b"\r\n"
+CHUNK: Final = 65_536
 
 
 class Item(NamedTuple):
@@ -85,40 +86,41 @@ class LossyRedis:
 
     async def serve(self) -> None:
         """Pass on what comes, until cancelled."""
-        listener = await anyio.create_unix_listener(self.socket)
-        async with listener:
-            await listener.serve(self._pass_on)
+        async with await asyncio.start_unix_server(self._pass_on, self.socket) as server:
+            await server.serve_forever()
 
-    async def _pass_on(self, client: SocketStream) -> None:
+    async def _pass_on(self, client: StreamReader, to_client: StreamWriter) -> None:
         try:
-            with contextlib.suppress(*LOST):
-                async with (
-                    await anyio.connect_unix(self.process.socket_path) as server,
-                    anyio.create_task_group() as tasks,
-                ):
-                    tasks.start_soon(_pump, client, server, tasks.cancel_scope)
-                    tasks.start_soon(self._pump_down, server, client, tasks.cancel_scope)
+            server, to_server = await asyncio.open_unix_connection(self.process.socket_path)
+            try:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(_pump, client, to_server, tasks.cancel_scope)
+                    tasks.start_soon(self._pump_down, server, to_client, tasks.cancel_scope)
+            finally:
+                to_server.transport.abort()
         finally:
-            await close(client)
+            to_client.transport.abort()
 
     async def _pump_down(
-        self, source: ByteReceiveStream, sink: ByteSendStream, end: anyio.CancelScope
+        self, source: StreamReader, sink: StreamWriter, end: anyio.CancelScope
     ) -> None:
         cutter = ItemCutter()
-        with contextlib.suppress(*LOST):
-            while True:
-                for item in cutter.feed(await source.receive()):
+        with contextlib.suppress(OSError):
+            while data := await source.read(CHUNK):
+                for item in cutter.feed(data):
                     if item.first == MESSAGE and self._random.random() < self._lose:
                         self.lost += 1
                     else:
-                        await sink.send(item.data)
+                        sink.write(item.data)
+                await sink.drain()
         end.cancel()
 
 
-async def _pump(source: ByteReceiveStream, sink: ByteSendStream, end: anyio.CancelScope) -> None:
-    with contextlib.suppress(*LOST):
-        while True:
-            await sink.send(await source.receive())
+async def _pump(source: StreamReader, sink: StreamWriter, end: anyio.CancelScope) -> None:
+    with contextlib.suppress(OSError):
+        while data := await source.read(CHUNK):
+            sink.write(data)
+            await sink.drain()
     end.cancel()
 
 

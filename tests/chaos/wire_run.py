@@ -70,6 +70,7 @@ class Run:
         make_tab: TabMaker = Tab,
         target: str | None = None,
         crashed: bool = False,
+        forgetful: bool = False,
     ) -> None:
         """*target*: where the lines lead, if not to where *http* does."""
         self._plan = plan
@@ -77,6 +78,7 @@ class Run:
         self._make_tab = make_tab
         self._target = target or str(http.base_url).rstrip("/")
         self._crashed = crashed
+        self._forgetful = forgetful
         self._taken: list[Taken] = []
         self._tabs: list[AnyTab] = []
         self._lines: list[Line] = []
@@ -227,6 +229,7 @@ class Run:
                 for conversation, messages in history.items()
             },
             crashed=self._crashed,
+            forgetful=self._forgetful,
         )
 
     async def _export(self) -> list[Stored]:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -84,13 +85,15 @@ def while_it_happens(
     *,
     environment: Mapping[str, str] | None = None,
     crashed: bool = False,
+    forgetful: bool = False,
 ) -> Report:
     """Wave after wave of broken lines until *deed* returns, and one more afterwards."""
     with ground(place.folder, place.model_folder, environment) as here:
-        return anyio.run(_waves, here, deed, crashed)
+        make = partial(Campaign, here, crashed=crashed, forgetful=forgetful)
+        return anyio.run(_waves, here, deed, make)
 
 
-async def _waves(here: Ground, deed: Deed, crashed: bool) -> Report:  # noqa: FBT001  # for anyio.run
+async def _waves(here: Ground, deed: Deed, make: Callable[[], Campaign]) -> Report:
     done = threading.Event()
     failures: list[AssertionError] = []
     reports: list[Report] = []
@@ -110,7 +113,7 @@ async def _waves(here: Ground, deed: Deed, crashed: bool) -> Report:  # noqa: FB
             last = done.is_set()
             nonce, first = new_nonce(), len(reports) * WAVE
             plans = [plan_of(seed, nonce) for seed in range(first, first + WAVE)]
-            reports.append(await Campaign(here, crashed=crashed).run(plans))
+            reports.append(await make().run(plans))
     if failures:
         raise failures[0]
     return summed_up(reports)
@@ -147,7 +150,8 @@ def flushed_redis(place: Place, environment: Mapping[str, str] | None = None) ->
                 time.sleep(CALM_S)
                 client.flushall()
 
-    report = while_it_happens(place, deed, environment=environment)
+    several = environment is not None  # who makes which reply is in Redis, too
+    report = while_it_happens(place, deed, environment=environment, forgetful=several)
     return f"flushed {times} times; {held(report)}"
 
 

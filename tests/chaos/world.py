@@ -89,7 +89,8 @@ class World:
         """Kill the server; with its *children* at once, or they end by their own rule."""
         pids = [self.server.process.pid]
         if children:
-            pids += [self.server.child_pid(child) for child in ("chroma", "redis")]
+            started = {event.get("child") for event in self.server.log}
+            pids += [self.server.child_pid(it) for it in ("chroma", "redis") if it in started]
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
