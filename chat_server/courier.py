@@ -38,6 +38,8 @@ MOST_ASKED: Final = 1_000
 
 OfUser = Here | BegunAnew | Live | LiveDelta
 """Letters about a user's events."""
+ToAll = Here | BegunAnew | Rearranged
+"""Letters that every other process gets."""
 Reply = Callable[[bytes], None]
 """Takes one event of an answer, as JSON."""
 
@@ -176,7 +178,7 @@ class Courier:
         if isinstance(body, Counted):
             self._compare(came.sender, body)
             return
-        if isinstance(body, BegunAnew | Rearranged):  # to all
+        if isinstance(body, ToAll):
             self._count(came.sender, to_me, to_all + 1)
         else:
             self._count(came.sender, to_me + 1, to_all)

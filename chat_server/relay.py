@@ -217,14 +217,15 @@ class Relay:
                 entered = await self._broker.enter(user)
             except ShortTermUnavailable as fault:
                 log.info("events.not_heard", reason=str(fault))
+                self.upkeep.is_stale(user)
                 return
             stream.entered = True
             now = entered.position
             if stream.epoch != now.epoch or stream.log.seq < now.seq:
                 stream.follow(now)
             self._note_nodes(user, entered.nodes)
-        for node in entered.nodes:
-            self._courier.post(node, Here(user=user))
+        # To all: a reply may be in the making where the user is not connected any more.
+        self._courier.post(None, Here(user=user))
 
     async def missed(
         self, user: UserId, stream: UserStream, since: ResumePoint

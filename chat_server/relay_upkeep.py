@@ -4,14 +4,15 @@ told alone is read anew.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import anyio
 import structlog
 
 from chat_server.courier import Courier
-from chat_server.letters import BegunAnew
+from chat_server.letters import BegunAnew, Here
 from chat_server.user_stream import UserStream
 from memory.errors import ShortTermUnavailable
 from memory.live.broker import PRESENCE_S, Broker, Position
@@ -21,6 +22,19 @@ log = structlog.get_logger(__name__)
 
 STAY_AT_ONCE: Final = 500
 RETRY_S: Final = 0.3
+
+
+@contextmanager
+def _taken(users: set[UserId]) -> Iterator[UserId]:
+    """One of *users*, taken out before anything is done for it, so that what is noted meanwhile is
+    not lost; it is put back when that fails.
+    """
+    user = users.pop()
+    try:
+        yield user
+    except ShortTermUnavailable:
+        users.add(user)
+        raise
 
 
 class RelayUpkeep:
@@ -92,23 +106,21 @@ class RelayUpkeep:
 
     async def _begin_anew(self) -> None:
         while self._alone:
-            user = next(iter(self._alone))
-            await self._broker.begin_anew(user)
-            self._alone.discard(user)
+            with _taken(self._alone) as user:
+                await self._broker.begin_anew(user)
             self._courier.post(None, BegunAnew(user=user))
             self._stale.add(user)
         stale = [user for user in self._stale if user in self._streams]
+        self._stale.clear()
         if stale:
             await self._stay_with(stale)
-        self._stale.clear()
 
     async def _fill_gaps(self) -> None:
         while self._gaps:
-            user = next(iter(self._gaps))
-            stream = self._streams.get(user)
-            if stream is not None and stream.has_gap:
-                await self._fill(user, stream)
-            self._gaps.discard(user)
+            with _taken(self._gaps) as user:
+                stream = self._streams.get(user)
+                if stream is not None and stream.has_gap:
+                    await self._fill(user, stream)
 
     async def _fill(self, user: UserId, stream: UserStream) -> None:
         """Read what did not arrive; where it is gone, clients begin anew."""
@@ -126,10 +138,9 @@ class RelayUpkeep:
 
     async def _leave_all(self) -> None:
         while self._leaving:
-            user = next(iter(self._leaving))
-            if user not in self._streams:
-                await self._broker.leave(user)
-            self._leaving.discard(user)
+            with _taken(self._leaving) as user:
+                if user not in self._streams:
+                    await self._broker.leave(user)
             if user in self._streams:  # back meanwhile
                 await self._stay_with([user])
 
@@ -148,5 +159,6 @@ class RelayUpkeep:
             stream.entered = True
             if stream.epoch != position.epoch:
                 stream.follow(position)
+                self._courier.post(None, Here(user=user))  # what knew of it is lost perhaps
             elif stream.log.seq < position.seq:
                 await self._fill(user, stream)

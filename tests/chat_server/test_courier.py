@@ -9,13 +9,14 @@ import pytest
 
 from chat_server.courier import MOST_WAITING, Courier, OfUser, Reply
 from chat_server.errors import ChatError
-from chat_server.letters import Asked, Here
+from chat_server.letters import Asked, Here, Live
 from memory.live.broker import NodeId
 from memory.live.in_process_broker import Hub, InProcessBroker
 from memory.messages import UserId
 
 ONE, TWO = NodeId("1"), NodeId("2")
 ANN = UserId("ann")
+PIECE = Live(user=ANN, payload=b"{}")
 
 
 @asynccontextmanager
@@ -40,8 +41,8 @@ async def test_letters_arrive_in_order_and_in_the_right_hands() -> None:
         got: list[OfUser] = []
         two.on_live = lambda node, live: got.append(live) if node == ONE else None
         for number in range(5):
-            one.post(TWO, Here(user=UserId(str(number))))
-        one.post(ONE, Here(user=ANN))
+            one.post(TWO, Live(user=UserId(str(number)), payload=b"{}"))
+        one.post(ONE, PIECE)
         await anyio.wait_all_tasks_blocked()
         assert [live.user for live in got] == list("01234")
 
@@ -96,12 +97,12 @@ async def test_counts_that_agree_miss_nothing_and_ones_that_do_not_are_noticed_o
 
         await compare()
         for _ in range(3):
-            one.post(TWO, Here(user=ANN))
+            one.post(TWO, PIECE)
             await anyio.wait_all_tasks_blocked()
             await compare()
         assert not missed
         hub.loses = lambda node: node == TWO
-        one.post(TWO, Here(user=ANN))
+        one.post(TWO, PIECE)
         await anyio.wait_all_tasks_blocked()
         hub.loses = lambda _node: False
         await compare()
@@ -117,7 +118,7 @@ async def test_who_does_not_know_what_was_sent_says_so() -> None:
         one.announce()
         await anyio.wait_all_tasks_blocked()
         hub.away = True
-        one.post(TWO, Here(user=ANN))
+        one.post(TWO, PIECE)
         await anyio.wait_all_tasks_blocked()
         hub.away = False
         one.announce()
@@ -134,9 +135,23 @@ async def test_what_waits_is_bounded_and_the_loss_is_told() -> None:
         two.on_live = lambda _node, live: got.append(live)
         two.on_missed = lambda: missed.append(1)
         for _ in range(MOST_WAITING + 7):
-            one.post(TWO, Here(user=ANN))
+            one.post(TWO, PIECE)
         await anyio.wait_all_tasks_blocked()
         assert len(got) == MOST_WAITING
         one.announce()
         await anyio.wait_all_tasks_blocked()
         assert missed
+
+
+async def test_letters_to_all_are_counted_as_such() -> None:
+    async with couriers() as (_, one, two):
+        missed: list[int] = []
+        two.on_missed = lambda: missed.append(1)
+        for _ in range(3):
+            one.announce()
+            one.post(None, Here(user=ANN))
+            one.post(TWO, PIECE)
+            await anyio.wait_all_tasks_blocked()
+        one.announce()
+        await anyio.wait_all_tasks_blocked()
+        assert not missed

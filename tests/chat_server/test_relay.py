@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
+import anyio.lowlevel
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -17,7 +18,7 @@ from chat_server.fanout import Fanout
 from chat_server.outbox import Outbox
 from chat_server.protocol import ResumePoint
 from chat_server.relay import Relay
-from memory.live.broker import NodeId
+from memory.live.broker import NodeId, Position
 from memory.live.in_process_broker import Hub, InProcessBroker
 from memory.messages import ConversationId, MessageId, RunId, UserId
 
@@ -291,3 +292,64 @@ async def test_a_letter_that_is_lost_is_noticed_with_the_next_count(lost: str) -
                     seqs.append(msgspec.json.decode((await outbox.take()).payload).get("seq"))
                     outbox.written()
             assert seqs == ([1, 2] if lost == "an event" else [1])
+
+
+async def test_a_tab_that_moves_to_another_process_hears_the_rest_of_a_reply_there() -> None:
+    async with processes(2) as (_, (one, two)):
+        await anyio.wait_all_tasks_blocked()
+        async with one.fanout.joined(ANN, Outbox()):
+            one.fanout.publish(ANN, started(1))
+            one.fanout.publish_live(ANN, RunDelta(run=RunId("r1"), offset=0, text="a"))
+            await anyio.wait_all_tasks_blocked()
+        await anyio.wait_all_tasks_blocked()
+        there = Outbox()
+        async with two.fanout.joined(ANN, there):
+            await anyio.wait_all_tasks_blocked()
+            one.fanout.publish_live(ANN, RunDelta(run=RunId("r1"), offset=1, text="b"))
+            await anyio.wait_all_tasks_blocked()
+            assert not there.is_empty
+            got = msgspec.json.decode((await there.take()).payload)
+            while got["type"] == "reset":  # its epoch began elsewhere
+                there.written()
+                assert not there.is_empty
+                got = msgspec.json.decode((await there.take()).payload)
+            assert got == {"type": "run.delta", "run": "r1", "offset": 1, "text": "b"}
+
+
+async def test_what_is_noted_while_something_else_is_read_anew_is_read_too() -> None:
+    ben = UserId("ben")
+    async with processes(1) as (_, (one,)):
+        await anyio.wait_all_tasks_blocked()
+        async with one.fanout.joined(ANN, Outbox()), one.fanout.joined(ben, Outbox()):
+            read, stay = list[UserId](), one.broker.stay
+
+            async def slowly(users: Sequence[UserId]) -> list[Position]:
+                if not read:
+                    one.relay.upkeep.is_stale(ben)
+                    one.relay.upkeep.was_alone(ANN)
+                read.extend(users)
+                await anyio.lowlevel.checkpoint()
+                return await stay(users)
+
+            one.broker.stay = slowly  # type: ignore[method-assign]  # the moment matters
+            one.relay.upkeep.is_stale(ANN)
+            await anyio.wait_all_tasks_blocked()
+            assert read[0] == ANN
+            assert sorted(read[1:]) == [ANN, ben]
+
+
+async def test_who_came_while_the_broker_was_away_is_known_to_it_once_it_is_back() -> None:
+    async with processes(2) as (hub, (one, two)):
+        await anyio.wait_all_tasks_blocked()
+        hub.away = True
+        outbox = Outbox()
+        async with two.fanout.joined(ANN, outbox):
+            hub.away = False
+            with anyio.fail_after(10):
+                while not two.fanout.streams[ANN].entered:
+                    await anyio.sleep(0.01)
+            await anyio.wait_all_tasks_blocked()
+            one.fanout.publish(ANN, started(1))
+            with anyio.fail_after(10):
+                while msgspec.json.decode((await outbox.take()).payload).get("run") != "r1":
+                    outbox.written()
