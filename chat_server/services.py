@@ -31,12 +31,11 @@ from chat_server.settings import Settings
 from chat_server.state import State
 from chat_server.stores import (
     PendingWrites,
+    open_erasures,
     open_journal,
-    open_ledger,
     open_long_term,
     open_memory,
     open_short_term,
-    scrubber_of,
     short_term_policy,
 )
 from chat_server.supervision import cancelled_at_end, supervise
@@ -47,8 +46,7 @@ from chat_server.workforce import Workforce
 from memory.dual_memory import DualMemory
 from memory.hidden_users import GuardedLongTermMemory
 from memory.messages import UserId
-from memory.upkeep.erasure import Erasures
-from memory.upkeep.erasure_door import ErasureDoor, Keepsake
+from memory.upkeep.erasure_door import Keepsake
 from memory.upkeep.keeper import ChromaKeeper
 
 log = structlog.get_logger(__name__)
@@ -91,20 +89,11 @@ async def open_services(
         journal = await open_journal(settings, metrics, stack, slot=slot or 0)
         late = LateReplies(memory, runs, fanout, journal, metrics)
         late.take_over(journal.kept)
-        ledger = await open_ledger(settings, stack)
         keepsakes: list[Keepsake] = [journal, PendingWrites(long_term), *memory.hot.keepsakes]
-        erasures: ErasureDoor
-        if link is None:
-            erasures = own = Erasures(
-                ledger, memory, guard, scrubber_of(keeper), keepsakes=keepsakes
-            )
-            background.start_soon(supervise, "erasures", own.run)
-        else:
-            erasures = ErasureDoor(
-                ledger, memory, guard, keepsakes=keepsakes, scrubs=not settings.chroma.url
-            )
-            erasures.tell_others = link.tell_erased
-            background.start_soon(supervise, "erasures", erasures.watch)
+        erasures, erasing = await open_erasures(
+            settings, memory, guard, keepsakes, stack, link or keeper
+        )
+        background.start_soon(supervise, "erasures", erasing)
         erasures.on_begin(partial(sign_out_erased, runs, late, fanout))
         await erasures.resume()
         workforce = Workforce(metrics, runs, fanout, memory.hot)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -39,6 +39,8 @@ from memory.redis_process import RedisProcess
 from memory.short_term import ShortTermPolicy
 from memory.short_term_breaker import ShortTermBreaker
 from memory.surroundings import Surroundings
+from memory.upkeep.erasure import Erasures
+from memory.upkeep.erasure_door import ErasureDoor, Keepsake
 from memory.upkeep.keeper import ChromaKeeper
 from memory.upkeep.ledger import SqliteLedger
 from memory.upkeep.scrubbing import Scrubber
@@ -219,6 +221,28 @@ def scrubber_of(keeper: ChromaKeeper | None) -> Scrubber | None:
     if keeper is None:
         return None
     return Scrubber(keeper.folder, held=keeper.held, writes_held=keeper.gate.closed_to_batches)
+
+
+async def open_erasures(
+    settings: Settings,
+    memory: DualMemory,
+    guard: GuardedLongTermMemory,
+    keepsakes: Sequence[Keepsake],
+    stack: AsyncExitStack,
+    beside: ChromaKeeper | WorkerLink | None,
+) -> tuple[ErasureDoor, Callable[[], Awaitable[None]]]:
+    """Where erasures are asked for, and what is to be run for it: that carries them out, unless
+    the supervisor *beside* this process does.
+    """
+    ledger = await open_ledger(settings, stack)
+    if isinstance(beside, WorkerLink):
+        door = ErasureDoor(
+            ledger, memory, guard, keepsakes=keepsakes, scrubs=not settings.chroma.url
+        )
+        door.tell_others = beside.tell_erased
+        return door, door.watch
+    erasures = Erasures(ledger, memory, guard, scrubber_of(beside), keepsakes=keepsakes)
+    return erasures, erasures.run
 
 
 class PendingWrites:
