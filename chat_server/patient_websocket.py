@@ -7,7 +7,7 @@ from __future__ import annotations
 import socket
 from asyncio import Task
 from asyncio.transports import BaseTransport
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Final, cast
 
@@ -95,6 +95,11 @@ class PatientWebSocket(WebSocketsSansIOProtocol):
         """Have *frame* leave after those before it; after the end nothing happens."""
         if not (self.close_sent or self.disconnected or self.transport.is_closing()):
             self.transport.write(frame.wire)
+
+    def write_frames(self, frames: Sequence[Frame]) -> None:
+        """The same for several, in one write."""
+        if not (self.close_sent or self.disconnected or self.transport.is_closing()):
+            self.transport.write(b"".join([frame.wire for frame in frames]))
 
     def hang_up(self, code: int, reason: str) -> None:
         """Say why, after what was written, and end within ``CLOSED_WITHIN_S`` whoever reads it."""

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import anyio
 import msgspec
@@ -54,6 +54,9 @@ class Wire:
 
     def write_frame(self, frame: Frame) -> None:
         self.taken.append(frame)
+
+    def write_frames(self, frames: Sequence[Frame]) -> None:
+        self.taken.extend(frames)
 
     def read(self) -> None:
         """What was written has left."""
@@ -211,8 +214,8 @@ def test_without_room_pieces_are_merged_then_dropped_then_the_client_is_sent_awa
 
 def test_what_was_missed_counts_for_nothing_until_it_was_written() -> None:
     wire = Wire(room=1)
-    outbox = Outbox(100, wire)
-    missed = [lasting(str(number) * 60) for number in range(9)]
+    outbox = Outbox(20_000, wire)
+    missed = [lasting(str(number) * 6_000) for number in range(9)]
     outbox.put_missed(missed)
     outbox.put(lasting("new"))
     while not outbox.is_empty:
@@ -220,8 +223,8 @@ def test_what_was_missed_counts_for_nothing_until_it_was_written() -> None:
     assert wire.taken[:9] == missed
     assert not outbox.is_closed
     wire.room = 0
-    outbox.put(lasting("a" * 60))
-    outbox.put(lasting("b" * 60))
+    outbox.put(lasting("a" * 12_000))
+    outbox.put(lasting("b" * 12_000))
     assert outbox.is_closed
 
 
