@@ -10,6 +10,7 @@ broken lines only, from seed N on; with a seed just that one, as often as ``--ru
 from __future__ import annotations
 
 import argparse
+import logging
 import random
 import shutil
 import sys
@@ -17,6 +18,7 @@ import time
 from typing import Final, Literal
 
 import msgspec
+import structlog
 
 from memory.model_files import NAME
 from tests.chaos.fault import Fault, NotHere, Place
@@ -118,6 +120,8 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=0, help="how many of them")
     parser.add_argument("--workers", type=int, default=1, help="of the server that they meet")
     options = parser.parse_args()
+    quiet = structlog.make_filtering_bound_logger(logging.CRITICAL)  # clients log each lost line
+    structlog.configure(wrapper_class=quiet)
     seed = random.randrange(10_000) if options.seed is None else options.seed
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)

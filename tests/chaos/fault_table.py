@@ -9,6 +9,7 @@ from tests.chaos import (
     faults_index,
     faults_pause,
     faults_process,
+    wire_client,
     wire_identity,
     wire_scenes,
     wire_workers,
@@ -22,6 +23,7 @@ FAULTS: Final = (
     *faults_process.FAULTS,
     *wire_scenes.FAULTS,
     *wire_identity.FAULTS,
+    *wire_client.FAULTS,
     *wire_workers.FAULTS,
 )
 
@@ -126,6 +128,7 @@ TABLE: Final = (
             "wire: broken lines, two workers",
             "wire: each fault at each moment",
             "wire: a laptop sleeps for too long",
+            "wire: the client library on broken lines",
             f"{WHOLE}test_whole_conversation.py::test_a_reply_goes_on_when_its_client_leaves",
         ),
     ),

@@ -67,4 +67,10 @@ def test_a_refused_upgrade_is_passed_as_it_comes() -> None:
 
 def test_a_client_s_frame_is_read_behind_its_mask() -> None:
     data = client_frame('{"type": "attach", "id": "a"}')
-    assert all_pieces(b"GET /ws HTTP/1.1\r\n\r\n" + data, [])[1] == Piece("attach", data)
+    head = b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n"
+    assert all_pieces(head + data, [])[1] == Piece("attach", data)
+
+
+def test_a_request_that_asks_for_no_upgrade_is_passed_as_it_comes() -> None:
+    head = b"GET /api/search HTTP/1.1\r\nHost: x\r\n\r\n"
+    assert all_pieces(head + head, []) == [Piece("handshake", head), Piece("raw", head)]

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 END_OF_HEAD: Final = b"\r\n\r\n"
-UPGRADED: Final = re.compile(rb"^(HTTP/1\.1 101 |GET )")
+UPGRADED: Final = re.compile(
+    rb"(?ims)^HTTP/1\.1 101 |^GET .*^upgrade: *websocket\r",
+)
 TYPE: Final = re.compile(rb'"type":\s*"([a-z.]+)"')
 TEXT: Final = 0x1
 KINDS: Final = {0x0: "continuation", 0x2: "binary", 0x8: "close", 0x9: "ws-ping", 0xA: "ws-pong"}

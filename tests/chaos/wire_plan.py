@@ -89,6 +89,18 @@ def plan_of(seed: int, nonce: str = "", *, branches: bool = True) -> Plan:
     )
 
 
+NOT_NOTICED: Final[frozenset[Action]] = frozenset({"half_open", "stalled"})
+"""What a client that waits for the server's heartbeat notices after half a minute only."""
+
+
+def plan_of_one(seed: int, nonce: str = "") -> Plan:
+    """The same where everything is said from the first tab, which the client library is."""
+    plan = plan_of(seed, nonce)
+    first = tuple(fault for fault in plan.lines[0] if fault.action not in NOT_NOTICED)
+    steps = tuple(msgspec.structs.replace(step, tab=0, stop_tab=1) for step in plan.steps)
+    return msgspec.structs.replace(plan, steps=steps, lines=(first, *plan.lines[1:]), late=False)
+
+
 MOMENTS: Final[dict[str, Moment]] = {
     "the handshake": Moment("down", "handshake"),
     "hello": Moment("up", "hello"),

@@ -36,7 +36,6 @@ class AnyTab(Protocol):
 
     async def run(self) -> None: ...
     async def ask(self, frame: Frame) -> Frame: ...
-    def drop(self) -> None: ...
     @property
     def copy(self) -> Copy: ...
     @property
@@ -191,10 +190,10 @@ class Run:
         """Let nothing go wrong any more, and wait until every tab knows everything; what it does
         not know in time the checker says.
         """
-        for line, faults, tab in zip(self._lines, self._plan.lines, self._tabs, strict=True):
+        for line, faults in zip(self._lines, self._plan.lines, strict=True):
             line.calm()
             if any(fault.action in LOSSY for fault in faults):
-                tab.drop()
+                line.cut()
         with anyio.move_on_after(SETTLED_WITHIN_S):
             while not all(self._knows_all(tab) for tab in self._tabs):
                 await anyio.sleep(LOOK_EVERY_S)
