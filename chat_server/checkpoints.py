@@ -17,12 +17,15 @@ CHECKPOINT_EVERY_S: Final = 0.1
 
 
 class _Followed:
-    """A run, how much of its text is kept, and whether others know of it."""
+    """A run, how much of its text is kept, and who knows of it."""
 
     def __init__(self, run: Run, facts: RunFacts) -> None:
         self.run = run
         self.facts = facts
+        self.told = False
+        """Others may know of it, even if nobody answered."""
         self.begun = False
+        """They do."""
         self.chars = 0
         self.size_bytes = 0
 
@@ -58,14 +61,14 @@ class Checkpoints:
     def settle(self, run: Run) -> None:
         """*run* is over."""
         followed = self._followed.pop(run.id, None)
-        if followed is not None and followed.begun:
+        if followed is not None and followed.told:
             self._ended.append(followed)
             self._woken.set()
 
     def begin_anew(self) -> None:
         """What was kept is gone: keep all of it again."""
         for followed in self._followed.values():
-            followed.begun = False
+            followed.told = followed.begun = False
             followed.chars = followed.size_bytes = 0
 
     async def run(self) -> None:
@@ -91,7 +94,8 @@ class Checkpoints:
             await self._broker.end_run(ended.facts.user, ended.facts.run)
             self._ended.pop()
         for followed in list(self._followed.values()):
-            if not followed.begun:
+            if not followed.begun and followed.run.id in self._followed:
+                followed.told = True
                 await self._broker.begin_run(followed.facts)
                 followed.begun = True
         await self._keep_texts()

@@ -1,7 +1,7 @@
 -- Takes over from a node that has been silent for too long, once.
 --
 -- KEYS: alive, runs of the silent node, runs of the heir
--- ARGV: the silent node, us of silence after which it is dead
+-- ARGV: the silent node, us of silence after which it is dead, life of what is inherited in s
 -- Returns the facts of its runs, or false when it beats, or another was first.
 local time = redis.call('TIME')
 local beat = redis.call('ZSCORE', KEYS[1], ARGV[1])
@@ -13,5 +13,6 @@ for i = 1, #entries, 2 do
   redis.call('HSET', KEYS[3], entries[i], entries[i + 1])
   table.insert(answer, entries[i + 1])
 end
+if #answer > 0 then redis.call('EXPIRE', KEYS[3], ARGV[3]) end
 redis.call('DEL', KEYS[2])
 return answer

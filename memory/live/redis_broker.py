@@ -165,6 +165,7 @@ class RedisBroker:
             ],
             node,
             int(DEAD_AFTER_S * 1_000_000),
+            CLAIM_LIFE_S,
         )
         return None if left is None else await self._with_texts(left)
 

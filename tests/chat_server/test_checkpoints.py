@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from chat_server.checkpoints import Checkpoints
 from chat_server.runs import Lane, Run
 from memory.errors import ShortTermUnavailable
-from memory.live.broker import NodeId
+from memory.live.broker import NodeId, RunFacts
 from memory.live.in_process_broker import Hub, InProcessBroker
 from memory.messages import ConversationId, Message, MessageId, UserId
 
@@ -110,3 +110,35 @@ async def test_after_a_loss_everything_is_kept_again() -> None:
     world.checkpoints.begin_anew()
     await world.checkpoints.keep()
     assert await world.texts() == {run.id: "some words"}
+
+
+async def test_a_run_that_ends_while_others_are_told_of_it_is_known_no_more() -> None:
+    world, run = World(), run_of()
+    begin_run = world.broker.begin_run
+
+    async def ends_meanwhile(facts: RunFacts) -> None:
+        world.checkpoints.settle(run)
+        await begin_run(facts)
+
+    world.broker.begin_run = ends_meanwhile  # type: ignore[method-assign]  # the moment matters
+    world.checkpoints.follow(run)
+    for _ in range(2):
+        await world.checkpoints.keep()
+    assert await world.texts() == {}
+
+
+async def test_a_run_that_was_begun_without_an_answer_is_ended_there_too() -> None:
+    world, run = World(), run_of()
+    begin_run = world.broker.begin_run
+
+    async def unanswered(facts: RunFacts) -> None:
+        await begin_run(facts)
+        raise ShortTermUnavailable("no answer")
+
+    world.broker.begin_run = unanswered  # type: ignore[method-assign]  # the moment matters
+    world.checkpoints.follow(run)
+    with pytest.raises(ShortTermUnavailable):
+        await world.checkpoints.keep()
+    world.checkpoints.settle(run)
+    await world.checkpoints.keep()
+    assert await world.texts() == {}
