@@ -53,7 +53,8 @@ class Placing:
         shared = self._memory.conversations.shared  # another process may have chosen a branch
         if lane.head is not None and (shared or window.head != lane.head):
             window = await self._memory.rebuild_window(user, conversation, active=admission.active)
-            if window.head is not None and window.head.id != lane.head.id:
+            known = lane.head  # none any more if another process changed something meanwhile
+            if known is not None and window.head is not None and window.head.id != known.id:
                 lane.choose(window.head)
         head = lane.head or window.head
         await self._check_not_deleted(user, conversation, head)

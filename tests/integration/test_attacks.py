@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import pytest
 
 from chat_server.errors import ChatError
 from memory.errors import StoreUnavailable, StoreUnknown
+from memory.short_term import Window
 from memory.window_trust import WindowTrust
 from tests.chat_server.twin_world import TwinWorld, twin_world
 from tests.integration.running_server import RunningServer
@@ -110,3 +113,23 @@ async def test_a_window_that_a_killed_server_left_behind_hides_nothing() -> None
 def test_a_page_size_is_checked_to_its_last_digit(server: RunningServer, limit: str) -> None:
     answer = server.get(f"/api/conversations?limit={limit}", server.session())
     assert (answer.status_code, answer.json()["error"]["field"]) == (400, "limit")
+
+
+async def test_a_branch_chosen_elsewhere_while_a_message_is_placed_hinders_nobody() -> None:
+    async with twin_world() as world:
+        world.model.rest = anyio.Event()
+        begun = await world.take("Begin.", conversation="talk")
+        await world.until(lambda frame: frame["type"] == "run.delta")
+        memory, lane = world.desk.memory, world.desk.runs.find(world.user, begun["run"]).lane  # type: ignore[union-attr]  # it runs
+        memory.conversations.shared = True
+        read = memory.rebuild_window
+
+        async def read_while_rearranged(*args: Any, **more: Any) -> Window:
+            lane.rearranged()
+            return await read(*args, **more)
+
+        memory.rebuild_window = read_while_rearranged  # type: ignore[method-assign]  # at that moment
+        await world.take("And then?", conversation="talk")
+        world.model.rest.set()
+        said = [text for role, text, _ in await world.stored("talk") if role == "user"]
+        assert said == ["Begin.", "And then?"]
