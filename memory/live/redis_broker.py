@@ -194,11 +194,13 @@ class RedisBroker:
         return claim
 
     async def release(self, user: UserId, conversation: ConversationId) -> None:
-        claimed = self._claims.pop((user, conversation), None)
-        if claimed is not None:
-            await self._many(
-                "release", [([self._keys.of(user, f"lane:{conversation}")], [claimed])]
-            )
+        lane = (user, conversation)
+        claimed = self._claims.get(lane)
+        if claimed is None:
+            return
+        await self._many("release", [([self._keys.of(user, f"lane:{conversation}")], [claimed])])
+        if self._claims.get(lane) == claimed:  # else it was claimed anew meanwhile
+            del self._claims[lane]
 
     async def begin_run(self, facts: RunFacts) -> None:
         encoded = msgspec.json.encode(facts)

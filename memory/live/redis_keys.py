@@ -16,17 +16,18 @@ class Keys:
     chat:{user}:run:<run>    string  its text so far
     chat:{user}:lane:<conv>  string  "<node> <claim>" of who sees to the conversation
     chat:{user}:sent:<id>    string  a message's id that was claimed for
-    chat:{nodes}:alive       zset    nodes, time of their last beat (us)
-    chat:{nodes}:generation  string  names what Redis holds; gone with it
-    chat:{nodes}:runs:<node> hash    run -> facts
+    chat:{/nodes}:alive      zset    nodes, time of their last beat (us)
+    chat:{/nodes}:generation string  names what Redis holds; gone with it
+    chat:{/nodes}:runs:<node> hash   run -> facts
     """
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
+        self._nodes = f"{prefix}{{/nodes}}"  # no encoded user has a slash
         self.channel = f"{prefix}post:"
         """What comes before a node's name, or ``*``, in the name of a channel."""
-        self.alive = f"{prefix}{{nodes}}:alive"
-        self.generation = f"{prefix}{{nodes}}:generation"
+        self.alive = f"{self._nodes}:alive"
+        self.generation = f"{self._nodes}:generation"
 
     def of(self, user: UserId, part: str) -> str:
         """One of *user*'s keys."""
@@ -34,4 +35,4 @@ class Keys:
 
     def runs_of(self, node: NodeId) -> str:
         """The runs that *node* makes."""
-        return f"{self._prefix}{{nodes}}:runs:{node}"
+        return f"{self._nodes}:runs:{node}"

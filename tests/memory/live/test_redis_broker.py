@@ -9,8 +9,11 @@ import pytest
 from redis.asyncio import Redis
 
 from memory.child_process import ChildProcess
+from memory.errors import ShortTermUnavailable
 from memory.live.broker import NodeId, Outgoing
 from memory.live.redis_broker import RedisBroker
+from memory.live.redis_keys import Keys
+from memory.messages import UserId
 from memory.redis_process import RedisProcess
 from tests.contracts.broker import ANN, ONE, TWO, BrokerContract, facts, listening
 
@@ -34,7 +37,7 @@ class RedisWorld:
         await self.redis.flushall()
 
     async def let_pass(self, seconds: float) -> None:
-        alive = "chat:{nodes}:alive"
+        alive = "chat:{/nodes}:alive"
         for node, beat in await self.redis.zrange(alive, 0, -1, withscores=True):
             await self.redis.zadd(alive, {node: beat - seconds * 1_000_000})
 
@@ -88,6 +91,26 @@ async def test_everything_in_redis_expires(world: RedisWorld) -> None:
         assert await world.redis.ttl(key) > 0, key
 
 
+async def test_what_is_inherited_expires_too(world: RedisWorld) -> None:
+    one, two = world.open(ONE), world.open(TWO)
+    await one.beat()
+    await one.begin_run(facts("r"))
+    await world.let_pass(10)
+    assert await two.inherit(ONE)
+    assert await world.redis.ttl(Keys("chat:").runs_of(TWO)) > 0
+
+
+async def test_what_could_not_be_released_is_released_later(world: RedisWorld) -> None:
+    one, conversation = world.open(ONE), facts("r").conversation
+    await one.claim(ANN, conversation, client_id=None, alive=())
+    one._rests_until = anyio.current_time() + 60
+    with pytest.raises(ShortTermUnavailable):
+        await one.release(ANN, conversation)
+    one._rests_until = 0.0
+    await one.release(ANN, conversation)
+    assert not await world.redis.exists(Keys("chat:").of(ANN, f"lane:{conversation}"))
+
+
 async def test_a_line_that_was_cut_is_open_again_and_says_that_something_may_be_missing(
     world: RedisWorld,
 ) -> None:
@@ -107,3 +130,11 @@ async def test_scripts_that_the_server_forgot_are_sent_again(world: RedisWorld) 
     await world.redis.script_flush()
     sent = await one.publish([Outgoing(ANN, b"{2}"), Outgoing(ANN, b"{3}")])
     assert [place.position.seq for place in sent] == [2, 3]
+
+
+def test_no_user_has_the_keys_of_nodes_whatever_the_name() -> None:
+    keys = Keys("chat:")
+    own = keys.of(UserId("nodes"), "")
+    assert own == "chat:{nodes}:"
+    for key in (keys.alive, keys.generation, keys.runs_of(NodeId("0-ab"))):
+        assert not key.startswith(own)
