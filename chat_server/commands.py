@@ -21,11 +21,14 @@ PIECE_CHARS: Final = 8_192
 
 
 class Commands:
-    """Carries out what one user asks for."""
+    """Carries out what one user asks for; what was *passed_on* by another process is not asked of
+    it again.
+    """
 
-    def __init__(self, state: State, identity: Identity) -> None:
+    def __init__(self, state: State, identity: Identity, *, passed_on: bool = False) -> None:
         self._state = state
         self._identity = identity
+        self._passed_on = passed_on
         self._user = identity.user
 
     async def stop(self, stop: Stop, answer: Answer) -> None:
@@ -43,7 +46,8 @@ class Commands:
         if run is not None:
             run.end("stopped")
         elif await self._ended(stop.run) is None:
-            raise ChatError("unknown_run", "no such run", field="run")
+            await self._ask_others(stop, answer)
+            return
         answer(Ok(re=stop.id))
 
     async def attach(self, attach: Attach, answer: Answer) -> None:
@@ -68,7 +72,8 @@ class Commands:
             return
         ended = await self._ended(attach.run)
         if ended is None:
-            raise ChatError("unknown_run", "no such run", field="run")
+            await self._ask_others(attach, answer)
+            return
         answer(Ok(re=attach.id))
         answer(_done_again(ended, stored=ended.id not in self._late_ids(ended)))
 
@@ -92,6 +97,24 @@ class Commands:
             return None
         live = await self._state["switchboard"].elsewhere(self._user)
         return next((it for it in live if it.facts.run == run), None)
+
+    async def _ask_others(self, command: Stop | Attach, answer: Answer) -> None:
+        """Have another process do what is asked of a run that is neither here nor stored: it may
+        have begun it just now.
+
+        Raises:
+            ChatError: none has it, or one does not answer.
+        """
+        switchboard = self._state["switchboard"]
+        for node in () if self._passed_on else switchboard.others:
+            try:
+                await switchboard.pass_on(node, command, self._identity, answer)
+            except ChatError as error:
+                if error.code != "unknown_run":
+                    raise
+            else:
+                return
+        raise ChatError("unknown_run", "no such run", field="run")
 
     def _replay(self, run: Run, offset: int, answer: Answer) -> None:
         if run.memories is not None:

@@ -43,10 +43,10 @@ async def carry_out(state: State, asked: Asked, reply: Reply) -> None:
         case Send() | Edit() | Regenerate():
             if state["connections"].draining:
                 raise ChatError("shutting_down", "the server restarts; send it again")
-            await state["switchboard"].take(command, identity, answer)
+            await state["switchboard"].take(command, identity, answer, passed_on=True)
         case Stop():
-            await Commands(state, identity).stop(command, answer)
+            await Commands(state, identity, passed_on=True).stop(command, answer)
         case Attach():
-            await Commands(state, identity).attach(command, answer)
+            await Commands(state, identity, passed_on=True).attach(command, answer)
         case _:
             raise ChatError("bad_frame", "this cannot be passed on")

@@ -24,7 +24,7 @@ from chat_server.turn import Answer, Turns
 from memory.dual_memory import DualMemory
 from memory.errors import MemoryFault, ShortTermUnavailable
 from memory.live.broker import Broker, Claim, LiveRun, NodeId
-from memory.messages import ConversationId, MessageId, UserId, conversation_id
+from memory.messages import ConversationId, MessageId, UserId, conversation_id, is_reply_id
 
 log = structlog.get_logger(__name__)
 
@@ -99,9 +99,16 @@ class Switchboard:
         self._taking: Counter[Key] = Counter()
 
     async def take(
-        self, said: Said, identity: Identity, answer: Answer, drafted: Drafted | None = None
+        self,
+        said: Said,
+        identity: Identity,
+        answer: Answer,
+        drafted: Drafted | None = None,
+        *,
+        passed_on: bool = False,
     ) -> None:
-        """As :meth:`chat_server.turn.Turns.take`, wherever the conversation is seen to.
+        """As :meth:`chat_server.turn.Turns.take`, wherever the conversation is seen to; what was
+        *passed_on* is not passed back.
 
         Raises:
             ChatError: the message was not accepted; the code says whether it may be stored.
@@ -110,6 +117,9 @@ class Switchboard:
         conversation = None
         if self._neighbours is not None:
             conversation = await self._conversation(said, identity.user)
+            unknown = conversation is None and not passed_on
+            if unknown and await self._taken_elsewhere(said, identity, answer):
+                return
         if self._neighbours is None or conversation is None:
             await self._take_here(said, identity, answer, drafted, repeated=repeated)
             return
@@ -199,6 +209,11 @@ class Switchboard:
         live = await self.elsewhere(user)
         return next((it.facts.conversation for it in live if it.facts.run == message), None)
 
+    @property
+    def others(self) -> frozenset[NodeId]:
+        """The other processes."""
+        return self._neighbours.node.others if self._neighbours is not None else frozenset()
+
     async def elsewhere(self, user: UserId) -> list[LiveRun]:
         """The replies to *user* that other processes make, or made until they died just now, each
         as far as its last checkpoint; none while the broker is away.
@@ -235,6 +250,19 @@ class Switchboard:
             raise ChatError(
                 "not_ready", "the reply's process does not answer", retry_after_ms=500
             ) from late
+
+    async def _taken_elsewhere(self, said: Said, identity: Identity, answer: Answer) -> bool:
+        """Whether another process has another reply made beside one that it has begun just now."""
+        begun = isinstance(said, Regenerate) and is_reply_id(said.message)
+        for node in self.others if begun else ():
+            try:
+                await self._forward(node, said, identity, answer)
+            except ChatError as error:
+                if error.code != "unknown_message":
+                    raise
+            else:
+                return True
+        return False
 
     async def _forward(
         self, holder: NodeId, said: Said, identity: Identity, answer: Answer

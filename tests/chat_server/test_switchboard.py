@@ -7,9 +7,9 @@ import pytest
 from chat_server.commands import Commands
 from chat_server.errors import ChatError
 from chat_server.events import ServerEvent
-from chat_server.protocol import Attach, Stop
+from chat_server.protocol import Attach, Regenerate, Stop
 from chat_server.switchboard import SEEN_IDS, SeenIds
-from memory.messages import ConversationId, UserId
+from memory.messages import ConversationId, MessageId, UserId, reply_id
 from tests.chat_server.two_worlds import Process, two_worlds
 
 
@@ -177,3 +177,40 @@ def test_ids_of_late_are_known_and_bounded() -> None:
     for number in range(SEEN_IDS):
         seen.note(ann, str(number))
     assert not seen.note(UserId("bob"), "x")
+
+
+async def test_a_reply_that_has_just_begun_is_known_at_every_process() -> None:
+    async with two_worlds() as (_, one, two):
+        one.world.model.gate = anyio.Event()
+        run = (await one.send("first", conversation="c"))["run"]
+        answers: list[ServerEvent] = []
+        commands = Commands(two.state, two.identity)
+        await commands.attach(Attach(id="a", run=run), answers.append)
+        anew = Regenerate(id="again", message=run)
+        await two.switchboard.take(anew, two.identity, answers.append)
+        await commands.stop(Stop(id="s", run=run), answers.append)
+        told = [msgspec.to_builtins(answer) for answer in answers]
+        assert [frame["type"] for frame in told] == ["ok", "accepted", "ok"]
+        assert (await until_done(two, run))["status"] == "stopped"
+        one.world.model.gate.set()
+        assert (await until_done(two, told[1]["run"]))["status"] == "completed"
+
+
+async def test_of_a_reply_that_nobody_makes_every_process_says_so() -> None:
+    async with two_worlds() as (_, _one, two):
+        nothing = reply_id(MessageId("m"), 0)
+        commands = Commands(two.state, two.identity)
+        answers: list[ServerEvent] = []
+        with pytest.raises(ChatError) as of_stop:
+            await commands.stop(Stop(id="s", run=nothing), answers.append)
+        with pytest.raises(ChatError) as of_attach:
+            await commands.attach(Attach(id="a", run=nothing), answers.append)
+        with pytest.raises(ChatError) as of_regenerate:
+            anew = Regenerate(id="again", message=nothing)
+            await two.switchboard.take(anew, two.identity, answers.append)
+        assert [it.value.code for it in (of_stop, of_attach, of_regenerate)] == [
+            "unknown_run",
+            "unknown_run",
+            "unknown_message",
+        ]
+        assert not answers
