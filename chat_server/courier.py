@@ -11,7 +11,7 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from chat_server.errors import ChatError
+from chat_server.errors import ChatError, unforeseen
 from chat_server.letters import (
     Answered,
     AnyWriting,
@@ -221,30 +221,28 @@ class Courier:
                 log.warning("letter.not_understood", sender=sender)
 
     async def _carry_out(self, sender: NodeId, asked: Asked) -> None:
-        """Do what another node asks for, and tell it how that went."""
-        last = Answered(number=asked.number, last=True)
+        """Do what another node asks for, and tell it how that went. The boundary of one such
+        command: whatever goes wrong ends it only.
+        """
+        number = asked.number
+
+        def reply(payload: bytes) -> None:
+            self.post(sender, Answered(number=number, payload=payload))
+
+        last = Answered(number=number, last=True)
         try:
             if self.on_asked is None or self._asked >= MOST_ASKED:
                 raise ChatError("busy", "too much is under way; try again", retry_after_ms=1000)
             self._asked += 1
             try:
-                await self.on_asked(
-                    asked,
-                    lambda payload: self.post(
-                        sender, Answered(number=asked.number, payload=payload)
-                    ),
-                )
+                await self.on_asked(asked, reply)
             finally:
                 self._asked -= 1
         except ChatError as error:
-            last = Answered(
-                number=asked.number,
-                last=True,
-                code=error.code,
-                message=error.message,
-                field=error.field,
-                retry_after_ms=error.retry_after_ms,
-            )
+            last = _refused(number, error)
+        except Exception:
+            log.exception("command.failed", sender=sender)
+            last = _refused(number, unforeseen())
         self.post(sender, last)
 
     def _answered(self, answered: Answered) -> None:
@@ -262,3 +260,14 @@ class Courier:
                 retry_after_ms=answered.retry_after_ms,
             )
         question.done.set()
+
+
+def _refused(number: int, error: ChatError) -> Answered:
+    return Answered(
+        number=number,
+        last=True,
+        code=error.code,
+        message=error.message,
+        field=error.field,
+        retry_after_ms=error.retry_after_ms,
+    )

@@ -155,3 +155,17 @@ async def test_letters_to_all_are_counted_as_such() -> None:
         one.announce()
         await anyio.wait_all_tasks_blocked()
         assert not missed
+
+
+async def test_a_fault_in_one_command_ends_that_command_only_and_is_told() -> None:
+    async with couriers() as (_, one, two):
+
+        async def carry_out(command: Asked, reply: Reply) -> None:
+            if command.number == 1:
+                raise RuntimeError("nobody thought of this")
+
+        two.on_asked = carry_out
+        with pytest.raises(ChatError) as told:
+            await one.ask(TWO, asked(one), lambda _answer: None, within_s=5)
+        assert told.value.code == "internal"
+        await one.ask(TWO, asked(one), lambda _answer: None, within_s=5)
