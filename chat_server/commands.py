@@ -7,9 +7,10 @@ from typing import Final
 
 from chat_server.authentication import Identity
 from chat_server.errors import ChatError, told_of_reading
-from chat_server.events import Ok, RunDelta, RunDone, Usage, wire_message
+from chat_server.events import Ok, RunDelta
+from chat_server.finish import done_again
 from chat_server.protocol import Attach, Stop
-from chat_server.runs import Run, digest
+from chat_server.runs import Run
 from chat_server.state import State
 from chat_server.turn import Answer
 from memory.errors import MemoryFault
@@ -75,7 +76,8 @@ class Commands:
             await self._ask_others(attach, answer)
             return
         answer(Ok(re=attach.id))
-        answer(_done_again(ended, stored=ended.id not in self._late_ids(ended)))
+        stored = ended.id not in self._late_ids(ended)
+        answer(done_again(ended, stored=stored, kept=not stored))
 
     async def _attach_elsewhere(self, live: LiveRun, attach: Attach, answer: Answer) -> None:
         """Answer with what the process says that makes the reply; when it says nothing, with what
@@ -96,7 +98,7 @@ class Commands:
         if not is_reply_id(run):
             return None
         live = await self._state["switchboard"].elsewhere(self._user)
-        return next((it for it in live if it.facts.run == run), None)
+        return next((it for it in live or () if it.facts.run == run), None)
 
     async def _ask_others(self, command: Stop | Attach, answer: Answer) -> None:
         """Have another process do what is asked of a run that is neither here nor stored: it may
@@ -144,20 +146,3 @@ def _deltas(run: RunId, text: str, offset: int) -> Iterator[RunDelta]:
     """*text* from *offset* on, in pieces."""
     for begin in range(offset, len(text), PIECE_CHARS):
         yield RunDelta(run=run, offset=begin, text=text[begin : begin + PIECE_CHARS])
-
-
-def _done_again(reply: Message, *, stored: bool) -> RunDone:
-    """The end of a run, told once more from what is stored of it; without a place in the order."""
-    return RunDone(
-        run=RunId(reply.id),
-        conversation=reply.conversation,
-        status=reply.status,
-        message=wire_message(reply),
-        chars=len(reply.text),
-        sha256=digest(reply.text),
-        usage=Usage(),
-        timings_ms={},
-        model=reply.model or "",
-        stored=stored,
-        kept=not stored,
-    )

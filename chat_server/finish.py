@@ -7,13 +7,14 @@ from typing import Final
 
 import anyio
 import structlog
+from msgspec.structs import replace
 
 from chat_server.desk import Asked, Desk, Ending
 from chat_server.errors import ChatError
-from chat_server.events import RunDone, error_facts, wire_message
+from chat_server.events import ErrorFacts, RunDone, Usage, error_facts, wire_message
 from chat_server.late_replies import Late, tell_of_conversation
 from chat_server.runs import Run, digest
-from memory.messages import Message
+from memory.messages import Message, RunId
 
 log = structlog.get_logger(__name__)
 
@@ -99,19 +100,38 @@ class Finish:
                     "not_stored",
                     "the reply could not be stored; it may be gone when the server restarts",
                 )
-        self._run.done = RunDone(
-            run=self._run.id,
-            conversation=reply.conversation,
-            status=reply.status,
-            message=wire_message(reply),
-            chars=len(reply.text),
-            sha256=digest(reply.text),
+        self._run.done = replace(
+            done_again(
+                reply,
+                stored=late.stored is not None,
+                kept=kept,
+                error=error_facts(error) if error else None,
+            ),
             usage=self._ending.usage,
             timings_ms=self._asked.stages.ms,
             model=self._ending.model,
             finish_reason=self._ending.finish_reason,
-            stored=late.stored is not None,
-            kept=kept,
-            error=error_facts(error) if error else None,
         )
         self._desk.fanout.publish(reply.user, self._run.done)
+
+
+def done_again(
+    reply: Message, *, stored: bool, kept: bool, error: ErrorFacts | None = None
+) -> RunDone:
+    """The end of a run, from nothing but its *reply*: what was counted while it was made is known
+    to the process only that made it.
+    """
+    return RunDone(
+        run=RunId(reply.id),
+        conversation=reply.conversation,
+        status=reply.status,
+        message=wire_message(reply),
+        chars=len(reply.text),
+        sha256=digest(reply.text),
+        usage=Usage(),
+        timings_ms={},
+        model=reply.model or "",
+        stored=stored,
+        kept=kept,
+        error=error,
+    )

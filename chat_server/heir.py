@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Sequence
 
+import anyio
 import structlog
 
 from chat_server.desk import Desk
 from chat_server.errors import ChatError
-from chat_server.events import RunDone, Usage, error_facts, wire_message
+from chat_server.events import error_facts
+from chat_server.finish import done_again
 from chat_server.late_replies import Late
-from chat_server.runs import digest
-from memory.errors import ShortTermUnavailable
-from memory.live.broker import Broker, LiveRun
-from memory.messages import Message, MessageId, RunId
+from chat_server.node import Node
+from memory.errors import MemoryFault, ShortTermUnavailable
+from memory.live.broker import Broker, LiveRun, RunFacts
+from memory.messages import Message, MessageId
 
 log = structlog.get_logger(__name__)
 
@@ -26,17 +29,35 @@ class Heir:
     the first to store it holds.
     """
 
-    def __init__(self, desk: Desk, broker: Broker) -> None:
+    def __init__(self, desk: Desk, broker: Broker, node: Node) -> None:
         self._desk = desk
         self._broker = broker
+        self._left: deque[LiveRun] = deque()
+        self._came = anyio.Event()
+        self._node = node
 
-    async def take_over(self, runs: Sequence[LiveRun]) -> None:
-        """End *runs*; never fails."""
-        for run in runs:
-            await self._end(run)
+    def take_over(self, runs: Sequence[LiveRun]) -> None:
+        """Have *runs* ended by :meth:`run`; whoever beats must not wait for the store."""
+        self._left.extend(runs)
+        self._came.set()
+
+    async def run(self) -> None:
+        """End what was taken over, one after another, until cancelled."""
+        while True:
+            await self._came.wait()
+            self._came = anyio.Event()
+            while self._left:
+                await self._end(self._left.popleft())
 
     async def _end(self, left: LiveRun) -> None:
+        """End one run, unless that is not this process's to do: asked again, its question may be
+        answered anew by now, here or elsewhere, or have its reply.
+        """
         facts = left.facts
+        if self._desk.runs.find(facts.user, facts.run) is not None:
+            return
+        if await self._is_made_elsewhere(facts):
+            return
         message = Message(
             id=MessageId(facts.run),
             user=facts.user,
@@ -56,7 +77,8 @@ class Heir:
             await self._desk.late.store(late)
             if not late.settled.is_set():
                 kept = await self._desk.journal.keep(message)
-        # A reply without a word is not stored: asked again, its question is answered.
+        else:  # not stored: asked again, its question is answered; unless it has ended already
+            late.stored = await self._stored(message)
         self._publish(late, kept=kept and not late.settled.is_set())
         self._desk.metrics.live.mishap("run_inherited")
         log.info("reply.inherited", run=facts.run, chars=len(left.text), stored=bool(late.stored))
@@ -65,26 +87,32 @@ class Heir:
         except ShortTermUnavailable as fault:
             log.warning("run.not_ended", run=facts.run, reason=str(fault))
 
+    async def _is_made_elsewhere(self, facts: RunFacts) -> bool:
+        others = self._node.others - {facts.node}
+        try:
+            live = await self._broker.runs(facts.user)
+        except ShortTermUnavailable as fault:
+            log.warning("run.not_looked_up", run=facts.run, reason=str(fault))
+            return False
+        return any(it.facts.run == facts.run and it.facts.node in others for it in live)
+
+    async def _stored(self, reply: Message) -> Message | None:
+        """*reply* as its process stored it just before it died."""
+        try:
+            found = await self._desk.memory.long_term.by_ids(reply.user, [reply.id])
+        except MemoryFault as fault:
+            log.warning("run.not_looked_up", run=reply.id, reason=str(fault))
+            return None
+        return found[0] if found else None
+
     def _publish(self, late: Late, *, kept: bool) -> None:
-        reply = late.stored or late.message
         stored = late.stored is not None
-        if not stored:
-            late.told_unstored = True
+        late.told_unstored = not stored
         lost = ChatError("not_stored", "the server was interrupted before it could answer")
-        self._desk.fanout.publish(
-            reply.user,
-            RunDone(
-                run=RunId(reply.id),
-                conversation=reply.conversation,
-                status=reply.status,
-                message=wire_message(reply),
-                chars=len(reply.text),
-                sha256=digest(reply.text),
-                usage=Usage(),
-                timings_ms={},
-                model=reply.model or "",
-                stored=stored,
-                kept=kept,
-                error=None if stored or kept else error_facts(lost),
-            ),
+        done = done_again(
+            late.stored or late.message,
+            stored=stored,
+            kept=kept,
+            error=None if stored or kept else error_facts(lost),
         )
+        self._desk.fanout.publish(late.message.user, done)

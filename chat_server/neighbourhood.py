@@ -62,7 +62,8 @@ class Neighbourhood:
         self.node.on_died = partial(count, "node_died")
         self.courier.on_asked = partial(carry_out, state)
         self.courier.on_rearranged = partial(rearrange, state)
-        self.node.on_inherited = Heir(desk, self.broker).take_over
+        heir = Heir(desk, self.broker, self.node)
+        self.node.on_inherited = heir.take_over
         self.node.on_taken_for_dead = partial(self._taken_for_dead, state)
         for name, task in (
             ("letters out", self.courier.run_sender),
@@ -72,6 +73,7 @@ class Neighbourhood:
             ("events in", self.relay.upkeep.run),
             ("checkpoints", self.checkpoints.run),
             ("claims", state["switchboard"].release_unused),
+            ("inheritance", heir.run),
         ):
             self._tasks.start_soon(supervise, name, task)
 

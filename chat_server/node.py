@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import anyio
@@ -41,7 +41,7 @@ class Node:
         """
         self._alive: frozenset[NodeId] = frozenset()
         self._beating = anyio.Lock()
-        self.on_inherited: Callable[[Sequence[LiveRun]], Awaitable[None]] | None = None
+        self.on_inherited: Callable[[Sequence[LiveRun]], None] = lambda _runs: None
         self.on_died: Callable[[], None] = lambda: None
         """This process inherited from another: for whoever counts that."""
         self.on_taken_for_dead: Callable[[], None] = lambda: None
@@ -128,5 +128,4 @@ class Node:
         log.warning("node.died", node=node, running_replies=len(left))
         self.on_died()
         self._courier.forget(frozenset((node,)))
-        if self.on_inherited is not None:
-            await self.on_inherited(left)
+        self.on_inherited(left)

@@ -50,7 +50,7 @@ async def test_a_silent_nodes_runs_go_to_one_of_the_others_and_it_hears_of_that(
         inherited: list[Sequence[LiveRun]] = []
         dead: list[str] = []
 
-        async def inherit(runs: Sequence[LiveRun]) -> None:
+        def inherit(runs: Sequence[LiveRun]) -> None:
             inherited.append(runs)
 
         two.on_inherited = three.on_inherited = inherit
@@ -76,7 +76,7 @@ async def test_after_a_pause_of_the_broker_everybody_gets_time_to_beat_again() -
         one, two = nodes.add("1"), nodes.add("2")
         inherited: list[Sequence[LiveRun]] = []
 
-        async def inherit(runs: Sequence[LiveRun]) -> None:
+        def inherit(runs: Sequence[LiveRun]) -> None:
             inherited.append(runs)
 
         two.on_inherited = inherit

@@ -9,6 +9,7 @@ from chat_server.errors import ChatError
 from chat_server.events import ServerEvent
 from chat_server.protocol import Attach, Regenerate, Stop
 from chat_server.switchboard import SEEN_IDS, SeenIds
+from memory.live.broker import DEAD_AFTER_S
 from memory.messages import ConversationId, MessageId, UserId, reply_id
 from tests.chat_server.two_worlds import Process, two_worlds
 
@@ -138,7 +139,7 @@ async def test_the_end_of_a_dead_processs_reply_is_told_by_another_once() -> Non
         await one.world.until(lambda frame: frame["type"] == "run.delta")
         await one.neighbourhood.checkpoints.keep()
         left = await two.neighbourhood.broker.runs(two.world.user)
-        await two.heir.take_over(left)
+        two.heir.take_over(left)
         for process in (one, two):
             done = await until_done(process, run)
             assert done["status"] == "interrupted"
@@ -148,6 +149,7 @@ async def test_the_end_of_a_dead_processs_reply_is_told_by_another_once() -> Non
             ("user", "completed"),
             ("assistant", "interrupted"),
         ]
+        await anyio.wait_all_tasks_blocked()
         assert not hub.running
         # It was not dead: it ends the same reply as it stands.
         one.world.model.rest.set()
@@ -162,11 +164,49 @@ async def test_a_reply_without_a_word_is_not_stored_and_its_question_can_be_aske
         accepted = await one.send("first", id="x", conversation="c")
         await one.neighbourhood.checkpoints.keep()
         one.world.desk.runs.abandon_user(one.world.user)
-        await two.heir.take_over(await two.neighbourhood.broker.runs(two.world.user))
+        two.heir.take_over(await two.neighbourhood.broker.runs(two.world.user))
         done = await until_done(two, accepted["run"])
         assert (done["status"], done["stored"]) == ("interrupted", False)
         again = await two.send("first", id="x", conversation="c", retry=True)
         assert again["run"] == accepted["run"]
+
+
+async def test_the_end_of_a_reply_that_was_told_is_told_no_other_when_its_process_dies() -> None:
+    async with two_worlds() as (hub, one, two):
+        one.world.model.pieces = ["Short."]
+        one.world.model.gate = anyio.Event()
+        run = (await one.send("first", conversation="c"))["run"]
+        await one.neighbourhood.checkpoints.keep()
+        left = await two.neighbourhood.broker.runs(two.world.user)
+        assert [it.text for it in left] == [""]
+        one.world.model.gate.set()
+        assert (await until_done(one, run))["status"] == "completed"
+        await until_done(two, run)
+        two.heir.take_over(left)
+        two.world.frames.clear()
+        again = await until_done(two, run)
+        assert (again["status"], again["message"]["text"]) == ("completed", "Short.")  # type: ignore[index]  # a frame
+        await anyio.wait_all_tasks_blocked()
+        assert not hub.running
+
+
+async def test_who_inherits_beats_on_while_the_store_takes_its_time() -> None:
+    async with two_worlds() as (hub, one, two):
+        one.world.model.rest = anyio.Event()
+        run = (await one.send("first", conversation="c"))["run"]
+        await one.world.until(lambda frame: frame["type"] == "run.delta")
+        await one.neighbourhood.checkpoints.keep()
+        node = two.neighbourhood.node
+        node._steady_since -= DEAD_AFTER_S + 1
+        node.on_inherited = two.heir.take_over
+        hub.beats[one.neighbourhood.node.id] -= DEAD_AFTER_S + 1
+        two.world.long_term.gate = anyio.Event()
+        with anyio.fail_after(10):
+            for _ in range(2):
+                await node._beat()
+        assert one.neighbourhood.node.id not in hub.beats
+        two.world.long_term.gate.set()
+        assert (await until_done(two, run))["status"] == "interrupted"
 
 
 def test_ids_of_late_are_known_and_bounded() -> None:

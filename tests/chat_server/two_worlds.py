@@ -57,7 +57,7 @@ class Process:
                 "connections": NotDraining(),
             },
         )
-        self.heir = Heir(desk, self.neighbourhood.broker)
+        self.heir = Heir(desk, self.neighbourhood.broker, self.neighbourhood.node)
 
     async def send(self, text: str, **more: Any) -> Frame:
         """Send to this process; the ``accepted`` event, or the error that is raised."""
@@ -92,6 +92,7 @@ async def two_worlds() -> AsyncIterator[tuple[Hub, Process, Process]]:
                 here.courier.run_receiver,
                 here.relay.run_publisher,
                 here.relay.upkeep.run,
+                process.heir.run,
             ):
                 tasks.start_soon(task)
             await here.relay.enter(
