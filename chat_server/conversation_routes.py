@@ -10,11 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from chat_server.conversation_end import end_conversation
 from chat_server.erasing import receipt_response
 from chat_server.errors import ChatError
 from chat_server.events import (
-    ConversationDeleted,
-    ConversationGone,
     ConversationUpdated,
     WireConversation,
     wire_conversation,
@@ -23,7 +22,6 @@ from chat_server.http_routes import identify, json_response, state_of
 from chat_server.protocol import is_visible
 from chat_server.request_body import read_body
 from chat_server.state import State
-from memory.long_term import LongTermMemory
 from memory.messages import Conversation, ConversationId, MessageId, UserId
 
 MAX_TITLE_CHARS: Final = 200
@@ -67,24 +65,10 @@ async def patch_conversation(request: Request) -> Response:
 
 
 async def delete_conversation(request: Request) -> Response:
-    """Erase a conversation with all that was said in it: at once for everybody who reads, and from
-    the files some seconds later. Replies that are being made end without a word.
-    """
+    """Erase a conversation with all that was said in it."""
     user, state = identify(request).user, state_of(request)
     conversation = ConversationId(request.path_params["conversation"])
-    async with state["runs"].lane(user, conversation) as lane:
-        if await state["memory"].conversations.find(user, conversation) is None:
-            raise ChatError("unknown_conversation", "no such conversation")
-        ids = await _all_messages(state["memory"].long_term, user, conversation)
-        ids += state["runs"].abandon_lane(lane)
-        ids += state["late"].forget_conversation(user, conversation)
-        erasure = await state["erasures"].delete_conversation(user, conversation, ids)
-        lane.head = None
-        await state["memory"].drop_windows(user, [conversation])
-    state["switchboard"].tell_rearranged(user, conversation, gone=True)
-    gone = ConversationGone(id=conversation)
-    state["fanout"].publish(user, ConversationDeleted(conversation=gone))
-    return receipt_response(state, erasure)
+    return receipt_response(state, await end_conversation(state, user, conversation))
 
 
 async def _choose(
@@ -108,19 +92,6 @@ async def _choose(
         lane.choose(shown[-1])
         await memory.drop_windows(user, [conversation])
     return changed
-
-
-async def _all_messages(
-    store: LongTermMemory, user: UserId, conversation: ConversationId
-) -> list[MessageId]:
-    """The ids of all messages of a conversation, on all of its branches."""
-    found: list[MessageId] = []
-    depth: int | None = 0
-    while depth is not None:
-        page = await store.tree(user, conversation, depth=depth)
-        found += [message.id for message in page.messages]
-        depth = page.depth
-    return found
 
 
 def _title(text: str) -> str:

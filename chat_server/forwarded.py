@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from chat_server.authentication import Identity
 from chat_server.commands import Commands
+from chat_server.conversation_end import end_conversation
 from chat_server.courier import Reply
-from chat_server.errors import ChatError
+from chat_server.errors import ChatError, told
 from chat_server.events import ServerEvent
 from chat_server.frames import frame_of
 from chat_server.letters import Asked, Rearranged
 from chat_server.protocol import Attach, Edit, Regenerate, Send, Stop, parse_frame
 from chat_server.state import State
+from memory.errors import MemoryFault
 from memory.messages import UserId
 
 
@@ -33,6 +37,13 @@ async def carry_out(state: State, asked: Asked, reply: Reply) -> None:
     Raises:
         ChatError: it was not done.
     """
+    if asked.deletes is not None:
+        try:
+            erasure = await end_conversation(state, asked.user, asked.deletes)
+        except MemoryFault as fault:
+            raise told(fault) from fault
+        reply(msgspec.json.encode(erasure))
+        return
     identity = Identity(UserId(asked.user), asked.name, asked.expires_at)
 
     def answer(event: ServerEvent) -> None:

@@ -64,14 +64,16 @@ class LiveDelta(Writing, frozen=True, kw_only=True):
 class Asked(Writing, frozen=True, kw_only=True):
     """A command of a client, for the node that sees to what it is about.
 
-    ``frame`` is the client's. ``number`` comes back with the answers.
+    ``frame`` is the client's; it is empty where a conversation is to be deleted, which ``deletes``
+    names. ``number`` comes back with the answers.
     """
 
     number: int
     user: UserId
-    name: str | None
-    expires_at: int | None
-    frame: bytes
+    name: str | None = None
+    expires_at: int | None = None
+    frame: bytes = b""
+    deletes: ConversationId | None = None
 
 
 class Answered(Writing, frozen=True, kw_only=True):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final, assert_never
 
@@ -20,6 +21,7 @@ from chat_server.node import Node
 from chat_server.preparation import Drafted
 from chat_server.protocol import Attach, Edit, Regenerate, Send, Stop
 from chat_server.runs import Runs
+from chat_server.seen_ids import SeenIds
 from chat_server.turn import Answer, Turns
 from memory.dual_memory import DualMemory
 from memory.errors import MemoryFault, ShortTermUnavailable
@@ -32,7 +34,6 @@ FORWARD_WITHIN_S: Final = 12.0
 """Longer than a turn waits for the store: past it, nobody knows whether the message is stored."""
 COMMAND_WITHIN_S: Final = 2.0
 RELEASE_EVERY_S: Final = 1.0
-SEEN_IDS: Final = 100_000
 
 Said = Send | Edit | Regenerate
 Passed = Said | Stop | Attach
@@ -40,26 +41,6 @@ Passed = Said | Stop | Attach
 Key = tuple[UserId, ConversationId]
 
 _answers: Final = msgspec.json.Decoder(Accepted | Ok | Error | RunDelta | RunMemories | RunDone)
-
-
-class SeenIds:
-    """The ids that messages came under of late: one that comes again is looked up before anything
-    is done for it.
-    """
-
-    def __init__(self) -> None:
-        self._seen: OrderedDict[tuple[UserId, str], None] = OrderedDict()
-
-    def note(self, user: UserId, client_id: str) -> bool:
-        """Note an id; whether it was here before."""
-        key = (user, client_id)
-        if key in self._seen:
-            self._seen.move_to_end(key)
-            return True
-        self._seen[key] = None
-        if len(self._seen) > SEEN_IDS:
-            self._seen.popitem(last=False)
-        return False
 
 
 @dataclass(frozen=True)
@@ -124,14 +105,33 @@ class Switchboard:
             await self._take_here(said, identity, answer, drafted, repeated=repeated)
             return
         key = (identity.user, conversation)
-        self._taking[key] += 1  # a claim is not released before the lane is in use
-        try:
+        with self._in_hand(key):
             claim = await self._claim(key, said.id, self._neighbours)
             if claim is not None and claim.holder != self._neighbours.node.id:
                 await self._forward(claim.holder, said, identity, answer)
                 return
             repeated = repeated or (claim is not None and claim.repeated)
             await self._take_here(said, identity, answer, drafted, repeated=repeated)
+
+    @asynccontextmanager
+    async def holder(
+        self, user: UserId, conversation: ConversationId
+    ) -> AsyncIterator[tuple[NodeId, Courier] | None]:
+        """Which other process sees to a conversation; ``None``: this one, in the context."""
+        neighbours, key = self._neighbours, (user, conversation)
+        with self._in_hand(key):
+            claim = await self._claim(key, None, neighbours) if neighbours else None
+            if neighbours is None or claim is None or claim.holder == neighbours.node.id:
+                yield None
+            else:
+                yield claim.holder, neighbours.courier
+
+    @contextmanager
+    def _in_hand(self, key: Key) -> Iterator[None]:
+        """Keep a claim while the context lasts: the lane is about to be used."""
+        self._taking[key] += 1
+        try:
+            yield
         finally:
             self._taking[key] -= 1
             if not self._taking[key]:
@@ -150,7 +150,7 @@ class Switchboard:
             said = msgspec.structs.replace(said, retry=True)
         await self._turns.take(said, identity, answer, drafted)
 
-    async def _claim(self, key: Key, client_id: str, neighbours: Neighbours) -> Claim | None:
+    async def _claim(self, key: Key, client_id: str | None, neighbours: Neighbours) -> Claim | None:
         """Who sees to the conversation, and whether the message came before, to whichever process;
         ``None``: nobody can say.
         """

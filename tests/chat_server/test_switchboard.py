@@ -8,9 +8,8 @@ from chat_server.commands import Commands
 from chat_server.errors import ChatError
 from chat_server.events import ServerEvent
 from chat_server.protocol import Attach, Regenerate, Stop
-from chat_server.switchboard import SEEN_IDS, SeenIds
 from memory.live.broker import DEAD_AFTER_S
-from memory.messages import ConversationId, MessageId, UserId, reply_id
+from memory.messages import ConversationId, MessageId, reply_id
 from tests.chat_server.two_worlds import Process, two_worlds
 
 
@@ -207,16 +206,6 @@ async def test_who_inherits_beats_on_while_the_store_takes_its_time() -> None:
         assert one.neighbourhood.node.id not in hub.beats
         two.world.long_term.gate.set()
         assert (await until_done(two, run))["status"] == "interrupted"
-
-
-def test_ids_of_late_are_known_and_bounded() -> None:
-    seen, ann = SeenIds(), UserId("ann")
-    assert not seen.note(ann, "x")
-    assert seen.note(ann, "x")
-    assert not seen.note(UserId("bob"), "x")
-    for number in range(SEEN_IDS):
-        seen.note(ann, str(number))
-    assert not seen.note(UserId("bob"), "x")
 
 
 async def test_a_reply_that_has_just_begun_is_known_at_every_process() -> None:
