@@ -85,6 +85,9 @@ class Fanout:
 
         What was missed since *resume* is all in ``Joined.missed``, or nothing of it and
         ``resumed`` is false. The caller must queue it before it awaits anything.
+
+        Raises:
+            ChatError: the user's connections were closed meanwhile; why.
         """
         stream = self.streams.get(user)
         if stream is None:
@@ -93,6 +96,8 @@ class Fanout:
         stream.coming += 1
         try:
             missed = await self._missed(user, stream, resume)
+            if stream.closed_for is not None:
+                raise stream.closed_for
             stream.outboxes.add(outbox)
             self._on_return(_outcome(resume, missed))
             place = stream.position
@@ -153,9 +158,12 @@ class Fanout:
         """
         self._left.pop(user, None)
         stream = self.streams.pop(user, None)
-        if stream is not None and self.elsewhere is not None:
+        if stream is None:
+            return
+        if self.elsewhere is not None:
             self.elsewhere.leave(user)
-        for outbox in list(stream.outboxes) if stream else []:
+        stream.closed_for = reason  # for those on their way in
+        for outbox in list(stream.outboxes):
             outbox.close(reason)
 
     async def run(self) -> None:

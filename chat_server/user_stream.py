@@ -9,6 +9,7 @@ from typing import Final
 
 import anyio
 
+from chat_server.errors import ChatError
 from chat_server.event_log import EventLog
 from chat_server.events import Reset
 from chat_server.frames import Frame, frame_of, placed
@@ -33,6 +34,8 @@ class UserStream:
         self.outboxes: set[Outbox] = set()
         self.coming = 0
         """Connections that are here, or on their way in."""
+        self.closed_for: ChatError | None = None
+        """Why all connections were closed, if they were: nobody comes in here any more."""
         self.left_at = 0.0
         self.entering = anyio.Lock()
         self.entered = False

@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chat_server.courier import Courier
+from chat_server.errors import ChatError
 from chat_server.events import Ok, RunDelta, RunStarted
 from chat_server.fanout import Fanout
 from chat_server.outbox import Outbox
 from chat_server.protocol import ResumePoint
 from chat_server.relay import Relay
-from memory.live.broker import NodeId, Position
+from memory.live.broker import Entered, NodeId, Position
 from memory.live.in_process_broker import Hub, InProcessBroker
 from memory.messages import ConversationId, MessageId, RunId, UserId
 
@@ -353,3 +354,34 @@ async def test_who_came_while_the_broker_was_away_is_known_to_it_once_it_is_back
             with anyio.fail_after(10):
                 while msgspec.json.decode((await outbox.take()).payload).get("run") != "r1":
                     outbox.written()
+
+
+async def test_who_is_still_on_the_way_in_when_a_user_is_signed_out_does_not_come_in() -> None:
+    async with processes(1) as (_, (one,)):
+        await anyio.wait_all_tasks_blocked()
+        enter, entering, goes_on = one.broker.enter, anyio.Event(), anyio.Event()
+
+        async def slowly(user: UserId) -> Entered:
+            entering.set()
+            await goes_on.wait()
+            return await enter(user)
+
+        one.broker.enter = slowly  # type: ignore[method-assign]  # the moment matters
+        told: list[ChatError] = []
+
+        async def come() -> None:
+            try:
+                async with one.fanout.joined(ANN, Outbox()):
+                    raise AssertionError("it came in")
+            except ChatError as reason:
+                told.append(reason)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(come)
+            await entering.wait()
+            one.fanout.close_user(ANN, ChatError("not_authenticated", "signed out"))
+            goes_on.set()
+        assert [reason.code for reason in told] == ["not_authenticated"]
+        assert not one.fanout.streams
+        async with one.fanout.joined(ANN, Outbox()):
+            assert one.fanout.users == 1
