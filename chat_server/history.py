@@ -56,9 +56,10 @@ async def read_page(
         LiveRun(run.id, run.question.id, run.text)
         for run in state["runs"].of_conversation(user, conversation)
     ]
+    elsewhere = await state["switchboard"].elsewhere(user)
     live += [
         LiveRun(run.facts.run, run.facts.question, run.text)
-        for run in await state["switchboard"].elsewhere(user)
+        for run in elsewhere or ()
         if run.facts.conversation == conversation
     ]
     if not live and not late and all(message.status == "deleted" for message in found):
@@ -68,7 +69,8 @@ async def read_page(
     if head is not None and before is None and not found:
         raise ChatError("unknown_message", "no such message in this conversation", field="head")
     under_way = {run.message for run in live}
-    broken_off = await _broken_off(state, user, found) - under_way
+    # Another process may be answering what looks left alone, if nobody can be asked.
+    broken_off = set() if elsewhere is None else await _broken_off(state, user, found) - under_way
     stored = {message.id for message in found}
     if head is not None:
         late = [message for message in late if message.reply_to in stored]

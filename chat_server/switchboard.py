@@ -206,7 +206,7 @@ class Switchboard:
             raise told_of_reading(fault) from fault
         if found:
             return found[0].conversation
-        live = await self.elsewhere(user)
+        live = await self.elsewhere(user) or ()
         return next((it.facts.conversation for it in live if it.facts.run == message), None)
 
     @property
@@ -214,16 +214,16 @@ class Switchboard:
         """The other processes."""
         return self._neighbours.node.others if self._neighbours is not None else frozenset()
 
-    async def elsewhere(self, user: UserId) -> list[LiveRun]:
+    async def elsewhere(self, user: UserId) -> list[LiveRun] | None:
         """The replies to *user* that other processes make, or made until they died just now, each
-        as far as its last checkpoint; none while the broker is away.
+        as far as its last checkpoint; ``None``: the broker is away, and nobody can say.
         """
         if self._neighbours is None:
             return []
         try:
             live = await self._neighbours.broker.runs(user)
         except ShortTermUnavailable:
-            return []
+            return None
         return [run for run in live if run.facts.node != self._neighbours.node.id]
 
     def tell_rearranged(

@@ -19,7 +19,7 @@ NodeId = NewType("NodeId", str)
 
 KEEP_S: Final = 600
 KEEP_EVENTS: Final = 2_000
-DEAD_AFTER_S: Final = 2.0
+DEAD_AFTER_S: Final = 2.4
 """A node that has not beaten for so long is dead; others take over what it had."""
 PRESENCE_S: Final = 120
 """How long a node's word counts that a user is connected to it."""
