@@ -66,6 +66,7 @@ class Courier:
         self._sent: dict[NodeId, int] = {}
         self._to_all = 0
         self._got: dict[NodeId, tuple[int, int]] = {}
+        self._told: dict[NodeId, tuple[int, int]] = {}
         self._unsure = False
         self._numbers = itertools.count(1)
         self._questions: dict[int, _Question] = {}
@@ -128,6 +129,7 @@ class Courier:
         for node in nodes:
             self._sent.pop(node, None)
             self._got.pop(node, None)
+            self._told.pop(node, None)
 
     async def run_sender(self) -> None:
         """Post what waits, until cancelled."""
@@ -192,14 +194,17 @@ class Courier:
     def _compare(self, sender: NodeId, counted: Counted) -> None:
         """A count that is behind the sender's means that something was lost on the way.
 
-        A count that is ahead is one that the sender had not finished when it wrote.
+        A count that is ahead is one that the sender had not finished when it wrote; unless it
+        counts anew, for it took this node for gone.
         """
         to_me, to_all = self._got.get(sender, (None, None))
         told = (counted.sent.get(self._broker.node, 0), counted.to_all)
+        is_anew = told[0] < self._told.get(sender, told)[0]
+        self._told[sender] = told
         if to_me is None or to_all is None:
             self._got[sender] = (told[0], told[1] + 1)
             return
-        if to_me < told[0] or to_all < told[1] or counted.unsure:
+        if to_me < told[0] or to_all < told[1] or counted.unsure or is_anew:
             log.warning("letters.missed", sender=sender)
             self.on_count_wrong()
             self.on_missed()

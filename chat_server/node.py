@@ -40,6 +40,7 @@ class Node:
         broker that stood still makes everybody silent.
         """
         self._alive: frozenset[NodeId] = frozenset()
+        self._seen: frozenset[NodeId] = frozenset()
         self._beating = anyio.Lock()
         self.on_inherited: Callable[[Sequence[LiveRun]], None] = lambda _runs: None
         self.on_died: Callable[[], None] = lambda: None
@@ -107,6 +108,9 @@ class Node:
             if alive != self._alive:
                 log.info("node.others_changed", alive=len(alive), silent=len(beat.silent))
             self._alive = alive
+            seen = beat.alive | beat.silent
+            self._courier.forget(self._seen - seen)
+            self._seen = seen
             if is_lost:
                 log.warning("broker.emptied", effect="clients read anew what they may have missed")
                 self.on_broker_lost()
@@ -127,5 +131,4 @@ class Node:
             return
         log.warning("node.died", node=node, running_replies=len(left))
         self.on_died()
-        self._courier.forget(frozenset((node,)))
         self.on_inherited(left)

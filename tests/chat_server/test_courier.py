@@ -169,3 +169,27 @@ async def test_a_fault_in_one_command_ends_that_command_only_and_is_told() -> No
             await one.ask(TWO, asked(one), lambda _answer: None, within_s=5)
         assert told.value.code == "internal"
         await one.ask(TWO, asked(one), lambda _answer: None, within_s=5)
+
+
+async def test_a_loss_is_noticed_after_the_sender_has_begun_to_count_anew() -> None:
+    async with couriers() as (hub, one, two):
+        missed: list[int] = []
+
+        async def compare() -> None:
+            one.announce()
+            await anyio.wait_all_tasks_blocked()
+
+        await compare()
+        for _ in range(3):
+            one.post(TWO, PIECE)
+        await compare()
+        await compare()
+        one.forget(frozenset((TWO,)))
+        await compare()
+        two.on_missed = lambda: missed.append(1)
+        hub.loses = lambda node: node == TWO
+        one.post(TWO, PIECE)
+        await anyio.wait_all_tasks_blocked()
+        hub.loses = lambda _node: False
+        await compare()
+        assert missed == [1]

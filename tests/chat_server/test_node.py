@@ -134,3 +134,17 @@ async def test_who_stood_still_asks_before_it_writes() -> None:
         assert one.stood_still
         await one.assure()
         assert told == ["dead"]
+
+
+async def test_nothing_is_counted_any_more_of_a_process_that_is_gone() -> None:
+    async with anyio.create_task_group() as tasks:
+        nodes = Nodes(tasks)
+        one, two = nodes.add("1"), nodes.add("2")
+        await two._beat()
+        await one._beat()
+        one._courier.count_events((two.id,))
+        await one._beat()
+        assert one._courier._sent == {two.id: 1}
+        await two.depart()
+        await one._beat()
+        assert one._courier._sent == {}
