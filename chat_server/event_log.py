@@ -8,11 +8,12 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from chat_server.frames import Frame
+from memory.live import broker
 
-KEEP_S: Final = 600.0
-KEEP_EVENTS: Final = 2_000
-KEEP_BYTES: Final = 4_194_304
-"""Of one user: 2,000 events of the usual size, or 60 of the longest replies."""
+KEEP_S: Final[float] = broker.KEEP_S
+KEEP_EVENTS: Final = broker.KEEP_EVENTS
+KEEP_BYTES: Final = broker.KEEP_BYTES
+"""As much as a broker keeps, where there is one."""
 
 
 class _Entry(NamedTuple):

@@ -19,6 +19,8 @@ NodeId = NewType("NodeId", str)
 
 KEEP_S: Final = 600
 KEEP_EVENTS: Final = 2_000
+KEEP_BYTES: Final = 4_194_304
+"""Of one user: 2,000 events of the usual size, or 60 of the longest replies."""
 DEAD_AFTER_S: Final = 2.4
 """A node that has not beaten for so long is dead; others take over what it had."""
 PRESENCE_S: Final = 120
@@ -134,8 +136,10 @@ class Broker(Protocol):
     def node(self) -> NodeId: ...
 
     async def publish(self, events: Sequence[Outgoing]) -> list[Published]:
-        """Give each event the next place of its user, keep it for ``KEEP_S``, and send it to the
-        other nodes that the user is connected to; all in one round trip, in order.
+        """Give each event the next place of its user, keep it, and send it to the other nodes
+        that the user is connected to; all in one round trip, in order.
+
+        It is kept for ``KEEP_S``, unless there are more than ``KEEP_EVENTS`` or ``KEEP_BYTES``.
         """
         ...
 

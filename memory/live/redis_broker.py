@@ -15,6 +15,7 @@ from memory.errors import ShortTermUnavailable
 from memory.live.broker import (
     CLAIM_LIFE_S,
     DEAD_AFTER_S,
+    KEEP_BYTES,
     KEEP_EVENTS,
     KEEP_S,
     PLACE_LIFE_S,
@@ -97,6 +98,7 @@ class RedisBroker:
                         KEEP_EVENTS,
                         PLACE_LIFE_S * 1_000,
                         event.payload,
+                        KEEP_BYTES,
                     ],
                 )
                 for event in events

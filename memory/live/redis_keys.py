@@ -9,7 +9,7 @@ from memory.messages import UserId, user_key
 class Keys:
     """Beside the keys of short-term memory, with the encoded user as hash tag likewise::
 
-    chat:{user}:place        hash    epoch and seq of the last durable event
+    chat:{user}:place        hash    epoch and seq of the last durable event; what is kept
     chat:{user}:events       stream  those events, "<seq>-0"
     chat:{user}:nodes        zset    nodes that the user is connected to, until when (s)
     chat:{user}:runs         hash    run -> facts

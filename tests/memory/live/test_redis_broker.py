@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from memory.child_process import ChildProcess
 from memory.errors import ShortTermUnavailable
-from memory.live.broker import NodeId, Outgoing
+from memory.live.broker import KEEP_BYTES, KEEP_S, NodeId, Outgoing, Position
 from memory.live.redis_broker import RedisBroker
 from memory.live.redis_keys import Keys
 from memory.messages import UserId
@@ -89,6 +89,32 @@ async def test_everything_in_redis_expires(world: RedisWorld) -> None:
     assert len(keys) == 7
     for key in keys:
         assert await world.redis.ttl(key) > 0, key
+
+
+async def test_what_is_kept_of_one_user_is_bounded_in_bytes(world: RedisWorld) -> None:
+    one, kept = world.open(ONE), Keys("chat:").of(ANN, "events")
+    size, count = KEEP_BYTES // 20, 70
+    for number in range(count):
+        (published,) = await one.publish([Outgoing(ANN, b"x" * size)])
+        place = published.position
+        assert place.seq == number + 1
+        assert (await world.redis.xlen(kept) - 1) * size <= KEEP_BYTES
+    missed = await one.since(ANN, Position(place.epoch, count - 9))
+    assert [seq for seq, _ in missed or ()] == list(range(count - 8, count + 1))
+    assert await one.since(ANN, Position(place.epoch, 1)) is None
+
+
+async def test_what_is_old_is_dropped_although_more_comes(world: RedisWorld) -> None:
+    one, keys = world.open(ONE), Keys("chat:")
+
+    async def let_pass(seconds: float) -> None:
+        marked = float(await world.redis.hget(keys.of(ANN, "place"), "marked_at") or 0)
+        await world.redis.hset(keys.of(ANN, "place"), "marked_at", marked - seconds)
+
+    for _ in range(5):
+        await one.publish([Outgoing(ANN, b"{}")] * 10)
+        await let_pass(KEEP_S + 1)
+    assert 10 < await world.redis.xlen(keys.of(ANN, "events")) < 30
 
 
 async def test_what_is_inherited_expires_too(world: RedisWorld) -> None:
