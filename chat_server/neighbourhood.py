@@ -23,7 +23,7 @@ from chat_server.settings import Settings
 from chat_server.state import State
 from chat_server.supervision import cancelled_at_end, supervise
 from chat_server.switchboard import Neighbours
-from memory.live.broker import Broker, NodeId
+from memory.live.broker import Broker, Inheritance, NodeId
 from memory.live.redis_broker import RedisBroker
 from memory.redis_process import RedisProcess
 
@@ -63,7 +63,7 @@ class Neighbourhood:
         self.courier.on_asked = partial(carry_out, state)
         self.courier.on_rearranged = partial(rearrange, state)
         heir = Heir(desk, self.broker, self.node)
-        self.node.on_inherited = heir.take_over
+        self.node.on_inherited = partial(self._inherited, heir)
         self.node.on_taken_for_dead = partial(self._taken_for_dead, state)
         for name, task in (
             ("letters out", self.courier.run_sender),
@@ -76,6 +76,14 @@ class Neighbourhood:
             ("inheritance", heir.run),
         ):
             self._tasks.start_soon(supervise, name, task)
+
+    def _inherited(self, heir: Heir, left: Inheritance) -> None:
+        """Of what was said to a dead process, some may be stored that nobody was told of: clients
+        of those users read anew.
+        """
+        heir.take_over(left.runs)
+        for user in left.users:
+            self.relay.upkeep.was_alone(user)
 
     def _broker_lost(self) -> None:
         self._count("broker_emptied")

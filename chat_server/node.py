@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 import anyio
@@ -12,7 +12,7 @@ import structlog
 
 from chat_server.courier import Courier
 from memory.errors import ShortTermUnavailable
-from memory.live.broker import DEAD_AFTER_S, Broker, LiveRun, NodeId
+from memory.live.broker import DEAD_AFTER_S, Broker, Inheritance, NodeId
 
 log = structlog.get_logger(__name__)
 
@@ -24,7 +24,7 @@ DOUBT_AFTER_S: Final = 1.5
 class Node:
     """Beats for this process, and sees to what dead ones leave.
 
-    *on_inherited* is given the runs of a process that died; *on_taken_for_dead* is called when the
+    *on_inherited* is given what a process left that died; *on_taken_for_dead* is called when the
     others believed that of this one (it stood still, and they have taken over what it had);
     *on_broker_lost*, when what the broker held is gone.
     """
@@ -42,7 +42,7 @@ class Node:
         self._alive: frozenset[NodeId] = frozenset()
         self._seen: frozenset[NodeId] = frozenset()
         self._beating = anyio.Lock()
-        self.on_inherited: Callable[[Sequence[LiveRun]], None] = lambda _runs: None
+        self.on_inherited: Callable[[Inheritance], None] = lambda _left: None
         self.on_died: Callable[[], None] = lambda: None
         """This process inherited from another: for whoever counts that."""
         self.on_taken_for_dead: Callable[[], None] = lambda: None
@@ -129,6 +129,6 @@ class Node:
             return
         if left is None:
             return
-        log.warning("node.died", node=node, running_replies=len(left))
+        log.warning("node.died", node=node, running_replies=len(left.runs))
         self.on_died()
         self.on_inherited(left)

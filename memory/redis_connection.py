@@ -95,16 +95,21 @@ class RedisConnection:
         return await self.ask(script.name, lambda _redis: call())
 
     async def run_many(
-        self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[str | bytes | int]]]
+        self,
+        script: Script,
+        calls: Sequence[tuple[Sequence[str], Sequence[str | bytes | int]]],
+        *,
+        beside: Sequence[Sequence[str | bytes | int]] = (),
     ) -> list[Any]:
-        """What *script* returns for each of *calls*, keys and arguments, in one round trip.
+        """What *script* returns for each of *calls*, keys and arguments, in one round trip; the
+        commands *beside* go before them, and their answers are of no interest.
 
         Raises:
             ShortTermUnavailable: as of :meth:`run`, for one of them or for all.
         """
 
         async def call() -> list[Any]:
-            results = await self._pipelined(script, calls)
+            results = await self._pipelined(script, calls, beside)
             lacking = [at for at, it in enumerate(results) if isinstance(it, NoScriptError)]
             if lacking:  # new, restarted or flushed: nothing was done for these
                 await self._redis.script_load(script.text)
@@ -119,13 +124,18 @@ class RedisConnection:
         return await self.ask(script.name, lambda _redis: call())
 
     async def _pipelined(
-        self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[str | bytes | int]]]
+        self,
+        script: Script,
+        calls: Sequence[tuple[Sequence[str], Sequence[str | bytes | int]]],
+        beside: Sequence[Sequence[str | bytes | int]] = (),
     ) -> list[Any]:
         async with self._redis.pipeline(transaction=False) as pipeline:
+            for command in beside:
+                pipeline.execute_command(*command)
             for keys, arguments in calls:
                 pipeline.evalsha(script.digest, len(keys), *keys, *arguments)
             results: list[Any] = await pipeline.execute(raise_on_error=False)
-            return results
+            return results[len(beside) :]
 
     async def ask(self, operation: str, call: Callable[[Redis], Awaitable[T]]) -> T:
         """What *call* returns; *operation* names it in errors.

@@ -30,6 +30,8 @@ PLACE_LIFE_S: Final = 86_400
 CLAIM_LIFE_S: Final = 3_600
 SENT_LIFE_S: Final = 86_400
 RUN_LIFE_S: Final = 600
+SPOKE_WITHIN_S: Final = 20
+"""Longer than a message waits for the store, and then for its events."""
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -108,6 +110,15 @@ class LiveRun(msgspec.Struct, frozen=True):
     text: str
 
 
+class Inheritance(msgspec.Struct, frozen=True):
+    """What a dead node leaves: its runs, and the users who spoke to it of late: of what they said
+    some events may never have been published.
+    """
+
+    runs: tuple[LiveRun, ...]
+    users: tuple[UserId, ...]
+
+
 class Event(msgspec.Struct, frozen=True):
     """A durable event of another node."""
 
@@ -162,15 +173,17 @@ class Broker(Protocol):
         """All events after *position* with their places, in order; ``None`` when one is gone."""
         ...
 
-    async def begin_anew(self, user: UserId) -> None:
-        """Forget *user*'s events and their numbering: some were never published."""
+    async def begin_anew(self, user: UserId, *, numbering: bool = True) -> None:
+        """Forget *user*'s events, and their *numbering*: some were never published. Without that,
+        the numbers go on.
+        """
         ...
 
     async def beat(self) -> Beat:
         """Give a sign of life, and hear of those of others."""
         ...
 
-    async def inherit(self, node: NodeId) -> list[LiveRun] | None:
+    async def inherit(self, node: NodeId) -> Inheritance | None:
         """Take over from a silent *node*: its runs are this node's from now on.
 
         ``None``: it beats again, or another node was first.

@@ -16,6 +16,7 @@ from memory.live.broker import (
     Claim,
     Entered,
     Event,
+    Inheritance,
     Letter,
     LiveRun,
     NodeId,
@@ -60,6 +61,7 @@ class Hub:
         self.beats: dict[NodeId, float] = {}
         self.lanes: dict[tuple[UserId, ConversationId], tuple[NodeId, str]] = {}
         self.sent: set[tuple[UserId, str]] = set()
+        self.spoke: dict[NodeId, dict[UserId, None]] = {}
         self.running: dict[RunId, RunFacts] = {}
         self.texts: dict[RunId, bytes] = {}
 
@@ -124,8 +126,11 @@ class InProcessBroker:
             return None
         return list(place.events)[len(place.events) - missed :]
 
-    async def begin_anew(self, user: UserId) -> None:
+    async def begin_anew(self, user: UserId, *, numbering: bool = True) -> None:
         hub = self._here()
+        if not numbering:
+            hub.place(user).events.clear()
+            return
         nodes = hub.place(user).nodes
         hub.places[user] = UserPlace()
         hub.places[user].nodes = nodes
@@ -138,13 +143,14 @@ class InProcessBroker:
         alive = frozenset(node for node, age_s in others.items() if age_s < DEAD_AFTER_S)
         return Beat(hub.generation, known, alive, frozenset(others) - alive)
 
-    async def inherit(self, node: NodeId) -> list[LiveRun] | None:
+    async def inherit(self, node: NodeId) -> Inheritance | None:
         hub = self._here()
         if node not in hub.beats or hub.clock() - hub.beats[node] < DEAD_AFTER_S:
             return None
         del hub.beats[node]
         left = [facts for facts in hub.running.values() if facts.node == node]
-        return [self._live(facts) for facts in left]
+        users = tuple(hub.spoke.pop(node, {}))
+        return Inheritance(tuple(self._live(facts) for facts in left), users)
 
     async def depart(self) -> None:
         self._here().beats.pop(self._node, None)
@@ -158,6 +164,7 @@ class InProcessBroker:
         alive: Collection[NodeId],
     ) -> Claim:
         hub = self._here()
+        hub.spoke.setdefault(self._node, {})[user] = None
         holder, _ = hub.lanes.get((user, conversation), (self._node, ""))
         if holder != self._node and holder in alive:
             return Claim(holder, repeated=False)

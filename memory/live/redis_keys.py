@@ -19,6 +19,7 @@ class Keys:
     chat:{/nodes}:alive      zset    nodes, time of their last beat (us)
     chat:{/nodes}:generation string  names what Redis holds; gone with it
     chat:{/nodes}:runs:<node> hash   run -> facts
+    chat:{/nodes}:users:<node> zset  who spoke to it of late, when (s)
     """
 
     def __init__(self, prefix: str) -> None:
@@ -32,6 +33,10 @@ class Keys:
     def of(self, user: UserId, part: str) -> str:
         """One of *user*'s keys."""
         return f"{self._prefix}{{{user_key(user)}}}:{part}"
+
+    def users_of(self, node: NodeId) -> str:
+        """Who spoke to *node* of late."""
+        return f"{self._nodes}:users:{node}"
 
     def runs_of(self, node: NodeId) -> str:
         """The runs that *node* makes."""

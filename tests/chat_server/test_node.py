@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import anyio
 
 from chat_server import node as node_module
 from chat_server.courier import Courier
 from chat_server.node import Node
-from memory.live.broker import DEAD_AFTER_S, LiveRun, NodeId, RunFacts
+from memory.live.broker import DEAD_AFTER_S, Inheritance, NodeId, RunFacts
 from memory.live.in_process_broker import Hub, InProcessBroker
 from memory.messages import ConversationId, MessageId, RunId, UserId
 
@@ -47,10 +45,10 @@ async def test_a_silent_nodes_runs_go_to_one_of_the_others_and_it_hears_of_that(
     async with anyio.create_task_group() as tasks:
         nodes = Nodes(tasks)
         one, two, three = nodes.add("1"), nodes.add("2"), nodes.add("3")
-        inherited: list[Sequence[LiveRun]] = []
+        inherited: list[Inheritance] = []
         dead: list[str] = []
 
-        def inherit(runs: Sequence[LiveRun]) -> None:
+        def inherit(runs: Inheritance) -> None:
             inherited.append(runs)
 
         two.on_inherited = three.on_inherited = inherit
@@ -62,7 +60,7 @@ async def test_a_silent_nodes_runs_go_to_one_of_the_others_and_it_hears_of_that(
         nodes.hub.beats[NodeId("3")] = nodes.now
         await two._beat()
         await three._beat()
-        assert [[run.facts.run for run in runs] for runs in inherited] == [["r1"]]
+        assert [[run.facts.run for run in left.runs] for left in inherited] == [["r1"]]
         assert not dead
         await one._beat()
         assert dead == ["1"]
@@ -74,9 +72,9 @@ async def test_after_a_pause_of_the_broker_everybody_gets_time_to_beat_again() -
     async with anyio.create_task_group() as tasks:
         nodes = Nodes(tasks)
         one, two = nodes.add("1"), nodes.add("2")
-        inherited: list[Sequence[LiveRun]] = []
+        inherited: list[Inheritance] = []
 
-        def inherit(runs: Sequence[LiveRun]) -> None:
+        def inherit(runs: Inheritance) -> None:
             inherited.append(runs)
 
         two.on_inherited = inherit

@@ -8,8 +8,8 @@ from chat_server.commands import Commands
 from chat_server.errors import ChatError
 from chat_server.events import ServerEvent
 from chat_server.protocol import Attach, Regenerate, Stop
-from memory.live.broker import DEAD_AFTER_S
-from memory.messages import ConversationId, MessageId, reply_id
+from memory.live.broker import DEAD_AFTER_S, Inheritance
+from memory.messages import ConversationId, MessageId, UserId, reply_id
 from tests.chat_server.two_worlds import Process, two_worlds
 
 
@@ -197,7 +197,7 @@ async def test_who_inherits_beats_on_while_the_store_takes_its_time() -> None:
         await one.neighbourhood.checkpoints.keep()
         node = two.neighbourhood.node
         node._steady_since -= DEAD_AFTER_S + 1
-        node.on_inherited = two.heir.take_over
+        node.on_inherited = lambda left: two.heir.take_over(left.runs)
         hub.beats[one.neighbourhood.node.id] -= DEAD_AFTER_S + 1
         two.world.long_term.gate = anyio.Event()
         with anyio.fail_after(10):
@@ -243,3 +243,14 @@ async def test_of_a_reply_that_nobody_makes_every_process_says_so() -> None:
             "unknown_message",
         ]
         assert not answers
+
+
+async def test_what_a_dead_process_may_not_have_told_is_read_anew_by_all_who_spoke_to_it() -> None:
+    async with two_worlds() as (_, one, two):
+        await one.send("first", conversation="c")
+        await two.world.until(lambda frame: frame["type"] == "message.created")
+        left = Inheritance((), (two.world.user, UserId("nobody-here")))
+        two.neighbourhood._inherited(two.heir, left)
+        for process in (one, two):
+            anew = await process.world.until(lambda frame: frame["type"] == "reset")
+            assert anew["seq"] == 0

@@ -178,6 +178,8 @@ class BrokerContract:
         one, two, three = world.open(ONE), world.open(TWO), world.open(NodeId("3"))
         for node in (one, two, three):
             await node.beat()
+        await one.claim(ANN, TEA, client_id="x", alive=())
+        await two.claim(BOB, TEA, client_id="x", alive=())
         await one.begin_run(facts("r1"))
         await one.begin_run(facts("r2", user=BOB))
         assert await one.checkpoint([RunText(RunId("r1"), ANN, 0, "wé".encode())]) == [True]
@@ -185,11 +187,12 @@ class BrokerContract:
         await world.let_pass(DEAD_AFTER_S + 1)
         left = await two.inherit(ONE)
         assert left is not None
-        assert {run.facts.run: run.text for run in left} == {"r1": "wé", "r2": ""}
+        assert {run.facts.run: run.text for run in left.runs} == {"r1": "wé", "r2": ""}
+        assert set(left.users) == {ANN}
         assert await three.inherit(ONE) is None, "it is inherited already"
         assert not (await one.beat()).known
         assert (await one.beat()).known
-        for run in left:
+        for run in left.runs:
             await two.end_run(run.facts.user, run.facts.run)
         assert await one.runs(ANN) == await one.runs(BOB) == []
 
@@ -250,6 +253,16 @@ class BrokerContract:
         (after,) = await one.publish([Outgoing(ANN, b"{}")])
         assert after.position.epoch != before[0].position.epoch
         assert after.nodes == (TWO,)
+
+    async def test_events_are_forgotten_and_their_numbers_go_on(self, world: World) -> None:
+        one = world.open(ONE)
+        (before, last) = await one.publish([Outgoing(ANN, b"{}"), Outgoing(ANN, b"{}")])
+        await one.begin_anew(ANN, numbering=False)
+        assert await one.since(ANN, before.position) is None
+        assert await one.since(ANN, last.position) == []
+        (after,) = await one.publish([Outgoing(ANN, b'{"a":1}')])
+        assert after.position == Position(last.position.epoch, last.position.seq + 1)
+        assert await one.since(ANN, last.position) == [(after.position.seq, b'{"a":1}')]
 
     async def test_without_an_answer_every_call_says_so(self, world: World) -> None:
         one = world.open(ONE)

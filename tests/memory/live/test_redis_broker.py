@@ -86,7 +86,7 @@ async def test_everything_in_redis_expires(world: RedisWorld) -> None:
     await one.claim(ANN, facts("r").conversation, client_id="x", alive=())
     await one.begin_run(facts("r"))
     keys = [key async for key in world.redis.scan_iter()]
-    assert len(keys) == 7
+    assert len(keys) == 8
     for key in keys:
         assert await world.redis.ttl(key) > 0, key
 
@@ -129,10 +129,10 @@ async def test_what_is_inherited_expires_too(world: RedisWorld) -> None:
 async def test_what_could_not_be_released_is_released_later(world: RedisWorld) -> None:
     one, conversation = world.open(ONE), facts("r").conversation
     await one.claim(ANN, conversation, client_id=None, alive=())
-    one._rests_until = anyio.current_time() + 60
+    one._calls._rests_until = anyio.current_time() + 60
     with pytest.raises(ShortTermUnavailable):
         await one.release(ANN, conversation)
-    one._rests_until = 0.0
+    one._calls._rests_until = 0.0
     await one.release(ANN, conversation)
     assert not await world.redis.exists(Keys("chat:").of(ANN, f"lane:{conversation}"))
 
