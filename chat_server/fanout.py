@@ -56,6 +56,9 @@ class Elsewhere(Protocol):
     def leave(self, user: UserId) -> None:
         """Nothing of *user* is wanted here any more."""
 
+    def forget(self, user: UserId) -> None:
+        """Have nothing kept of what was sent to *user*, as soon as that is possible."""
+
 
 class Fanout:
     """Delivers a user's events to that user's connections.
@@ -165,6 +168,16 @@ class Fanout:
         stream.closed_for = reason  # for those on their way in
         for outbox in list(stream.outboxes):
             outbox.close(reason)
+
+    def forget(self, user: UserId) -> None:
+        """Keep nothing of what was sent to *user*: some of it is erased. Who comes back reads anew
+        over HTTP; who is connected goes on.
+        """
+        stream = self.streams.get(user) or self._left.get(user)
+        if stream is not None:
+            stream.forget()
+        if self.elsewhere is not None:
+            self.elsewhere.forget(user)
 
     async def run(self) -> None:
         """Forget the events of those who do not come back, until cancelled."""

@@ -245,6 +245,9 @@ class Relay:
     def leave(self, user: UserId) -> None:
         self.upkeep.leave(user)
 
+    def forget(self, user: UserId) -> None:
+        self.upkeep.forget(user)
+
     def broker_lost(self) -> None:
         """What the broker held is gone, with who is connected where."""
         self._nodes.clear()

@@ -56,6 +56,7 @@ class RelayUpkeep:
         self._gaps: set[UserId] = set()
         self._alone: set[UserId] = set()
         self._stale: set[UserId] = set()
+        self._forgetting: set[UserId] = set()
         self._all = False
         self._wanted = anyio.Event()
 
@@ -74,6 +75,11 @@ class RelayUpkeep:
         if user in self._streams:
             self._stale.add(user)
             self._wanted.set()
+
+    def forget(self, user: UserId) -> None:
+        """What was sent to *user* is not to be kept: some of it is erased."""
+        self._forgetting.add(user)
+        self._wanted.set()
 
     def leave(self, user: UserId) -> None:
         """Nothing of *user* is wanted here any more."""
@@ -105,6 +111,9 @@ class RelayUpkeep:
                 self._wanted.set()
 
     async def _begin_anew(self) -> None:
+        while self._forgetting:
+            with _taken(self._forgetting) as user:
+                await self._broker.begin_anew(user, numbering=False)
         while self._alone:
             with _taken(self._alone) as user:
                 await self._broker.begin_anew(user)

@@ -95,6 +95,7 @@ async def open_services(
         )
         background.start_soon(supervise, "erasures", erasing)
         erasures.on_begin(partial(sign_out_erased, runs, late, fanout))
+        erasures.on_messages(fanout.forget)
         await erasures.resume()
         workforce = Workforce(metrics, runs, fanout, memory.hot)
         if link is not None:

@@ -74,6 +74,10 @@ class UserStream:
         """Give an event the next place, without a broker, and send it."""
         self._send(self.log.seq + 1, payload)
 
+    def forget(self) -> None:
+        """Keep none of the events so far."""
+        self.log = EventLog(self.log.seq, clock=self._clock)
+
     def follow(self, position: Position) -> None:
         """Go on after the broker's *position*: what was missed, if anything, is read over HTTP."""
         if not self.alone and position.epoch != self.epoch:

@@ -65,12 +65,19 @@ class ErasureDoor:
         self.serves = True
         self.tell_others: Callable[[], Awaitable[None]] = nobody_else
         self._on_begin: list[Callable[[UserId], None]] = []
+        self._on_messages: list[Callable[[UserId], None]] = []
         self._unfinished: dict[str, Erasure] = {}
         self._entering = anyio.Lock()
 
     def on_begin(self, call: Callable[[UserId], None]) -> None:
         """*call* with each user who is to be erased, as soon as that is hidden."""
         self._on_begin.append(call)
+
+    def on_messages(self, call: Callable[[UserId], None]) -> None:
+        """*call* with each user of whom messages are to be deleted, as soon as they are hidden, and
+        once more when they are gone.
+        """
+        self._on_messages.append(call)
 
     async def resume(self) -> int:
         """Hide again what the last process did not finish; before anything is served. How many."""
@@ -203,6 +210,8 @@ class ErasureDoor:
         if erasure.messages:
             self._guard.hide_messages(erasure.messages)
             self._memory.conversations.forget_records(erasure.user, conversations_in(erasure))
+            for call in self._on_messages:
+                call(erasure.user)
         else:
             self._guard.hide_user(erasure.user)
             for call in self._on_begin:
@@ -215,6 +224,8 @@ class ErasureDoor:
         del self._unfinished[erasure.id]
         if erasure.messages:
             self._guard.show_messages(erasure.messages)
+            for call in self._on_messages:
+                call(named(erasure))
         else:
             self._guard.show_user(named(erasure))
 

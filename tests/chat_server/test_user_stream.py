@@ -76,3 +76,13 @@ def test_alone_events_are_numbered_here_until_the_broker_is_back_with_what_it_ha
     stream.arrive(Position("shared", 8), event(8))
     assert stream.position == Position("shared", 8)
     assert [frame["type"] for frame in listener.got][3:] == ["reset", "e"]
+
+
+def test_a_stream_that_forgets_goes_on_counting() -> None:
+    stream = UserStream(lambda: 0.0)
+    stream.add(b'{"type":"x"}')
+    epoch = stream.epoch
+    stream.forget()
+    assert (stream.epoch, stream.log.seq, stream.log.since(0)) == (epoch, 1, None)
+    stream.add(b'{"type":"x"}')
+    assert len(stream.log.since(1) or ()) == 1

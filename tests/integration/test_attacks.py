@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import anyio
+import httpx
 import pytest
+from websockets.sync.client import connect
 
 from chat_server.errors import ChatError
 from memory.errors import StoreUnavailable, StoreUnknown
@@ -133,3 +136,24 @@ async def test_a_branch_chosen_elsewhere_while_a_message_is_placed_hinders_nobod
         world.model.rest.set()
         said = [text for role, text, _ in await world.stored("talk") if role == "user"]
         assert said == ["Begin.", "And then?"]
+
+
+@pytest.mark.chroma
+@pytest.mark.redis
+@pytest.mark.model_files
+def test_what_was_erased_comes_to_nobody_who_resumes(server: RunningServer) -> None:
+    token = server.session()
+    with connect(server.url.replace("http", "ws", 1) + "/ws") as tab:
+        tab.send(json.dumps({"type": "hello", "v": 1, "token": token}))
+        welcome = json.loads(tab.recv(10))
+        tab.send(json.dumps({"type": "send", "id": "a", "text": "A secret word: xylophone."}))
+        frames = [welcome]
+        while frames[-1]["type"] != "run.done":
+            frames.append(json.loads(tab.recv(10)))
+        (message,) = [it["message"]["id"] for it in frames if it["type"] == "message.created"]
+        headers = {"Authorization": f"Bearer {token}"}
+        httpx.delete(f"{server.url}/api/messages/{message}", headers=headers, timeout=10)
+    with connect(server.url.replace("http", "ws", 1) + "/ws") as tab:
+        place = {"epoch": welcome["epoch"], "seq": welcome["seq"]}
+        tab.send(json.dumps({"type": "hello", "v": 1, "token": token, "resume": place}))
+        assert json.loads(tab.recv(10))["resumed"] is False

@@ -287,3 +287,20 @@ async def test_a_store_that_cannot_be_read_hides_all_the_same(
         await other.door.refresh()
         monkeypatch.undo()
         assert await other.texts(user) == [""]
+
+
+async def test_whose_messages_are_deleted_is_told_when_they_are_hidden_and_when_they_are_gone(
+    world: World,
+) -> None:
+    user = somebody()
+    message = said(user, "a secret")
+    async with world.serving() as one, world.serving() as two:
+        await one.say(message)
+        told: list[UserId] = []
+        two.door.on_messages(told.append)
+        erasure = await one.door.delete_messages(user, [message.id])
+        assert erasure is not None
+        await until(lambda: told == [user])
+        async with world.erasing():
+            await finished(one, erasure)
+        await until(lambda: told == [user, user])
