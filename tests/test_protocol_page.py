@@ -205,7 +205,11 @@ def test_limits_are_the_ones_that_hold() -> None:
         "connections to one process": [connections.MOST],
         "silence": [HEARTBEAT_S, PONG_WITHIN_S],
         "what waits for you to read it": [outbox.MAX_BYTES],
-        "lasting events that are kept": [event_log.KEEP_S / 60, event_log.KEEP_EVENTS],
+        "lasting events that are kept": [
+            event_log.KEEP_S / 60,
+            event_log.KEEP_EVENTS,
+            event_log.KEEP_BYTES,
+        ],
         "the head of a request, also for the upgrade": [
             patient_http.MAX_HEAD_BYTES,
             patient_http.HEAD_WITHIN_S,
