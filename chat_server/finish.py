@@ -48,6 +48,8 @@ class Finish:
             kept = await desk.journal.keep(late.message)
             with anyio.CancelScope(deadline=deadline):
                 await late.settled.wait()
+        if desk.runs.find(run.user, run.id) is not run:
+            return  # abandoned meanwhile: its conversation is deleted, and nothing is told of it
         asked.stages.took("commit_reply", time.perf_counter() - begun)
         asked.stages.took("total", asked.stages.elapsed_s)
         # From here to the event nothing may be awaited: what is stored later is told after it.

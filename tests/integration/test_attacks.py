@@ -12,6 +12,7 @@ from websockets.sync.client import connect
 
 from chat_server.errors import ChatError
 from memory.errors import StoreUnavailable, StoreUnknown
+from memory.messages import ConversationId
 from memory.short_term import Window
 from memory.window_trust import WindowTrust
 from tests.chat_server.twin_world import TwinWorld, twin_world
@@ -136,6 +137,22 @@ async def test_a_branch_chosen_elsewhere_while_a_message_is_placed_hinders_nobod
         world.model.rest.set()
         said = [text for role, text, _ in await world.stored("talk") if role == "user"]
         assert said == ["Begin.", "And then?"]
+
+
+async def test_of_a_reply_that_ends_while_its_conversation_is_deleted_nothing_is_told() -> None:
+    async with twin_world() as world:
+        world.model.rest = anyio.Event()
+        begun = await world.take("Begin.", conversation="talk")
+        await world.until(lambda frame: frame["type"] == "run.delta")
+        runs = world.desk.runs
+        async with runs.lane(world.user, ConversationId("talk")) as lane:
+            world.model.rest.set()
+            await anyio.wait_all_tasks_blocked()
+            assert runs.abandon_lane(lane) == [begun["run"]]
+        await anyio.wait_all_tasks_blocked()
+        with anyio.move_on_after(0.2):
+            await world.done(begun["run"])
+        assert "run.done" not in {frame["type"] for frame in world.frames}
 
 
 @pytest.mark.chroma
