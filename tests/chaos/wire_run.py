@@ -207,7 +207,10 @@ class Run:
         )
 
     def _given_up(self, tab: AnyTab, taken: Taken) -> bool:
-        return self._crashed and taken.message in tab.copy.interrupted
+        """The history said that the reply never comes, and none has begun since."""
+        copy = tab.copy
+        never = taken.message in copy.interrupted and taken.run not in copy.replies
+        return self._crashed and never
 
     async def _books(self) -> Books:
         wanted = {taken.run for taken in self._taken if taken.run and not self._crashed}
