@@ -41,6 +41,7 @@ class Node:
         """
         self._alive: frozenset[NodeId] = frozenset()
         self._seen: frozenset[NodeId] = frozenset()
+        self._owed: set[NodeId] = set()
         self._beating = anyio.Lock()
         self.on_inherited: Callable[[Inheritance], None] = lambda _left: None
         self.on_died: Callable[[], None] = lambda: None
@@ -118,7 +119,7 @@ class Node:
                 log.warning("node.taken_for_dead", effect="its replies were ended by others")
                 self.on_taken_for_dead()
         if is_steady:
-            for node in beat.silent:
+            for node in beat.silent | self._owed:
                 await self._inherit(node)
 
     async def _inherit(self, node: NodeId) -> None:
@@ -126,7 +127,9 @@ class Node:
             left = await self._broker.inherit(node)
         except ShortTermUnavailable as fault:
             log.warning("node.not_inherited", node=node, reason=str(fault))
+            self._owed.add(node)  # it may have been done: then nobody else will
             return
+        self._owed.discard(node)
         if left is None:
             return
         log.warning("node.died", node=node, running_replies=len(left.runs))

@@ -186,7 +186,8 @@ class Broker(Protocol):
     async def inherit(self, node: NodeId) -> Inheritance | None:
         """Take over from a silent *node*: its runs are this node's from now on.
 
-        ``None``: it beats again, or another node was first.
+        ``None``: it beats again, or another node was first. Who has no answer asks again, and is
+        told of the runs that it has not ended.
         """
         ...
 

@@ -59,6 +59,7 @@ class Hub:
         self.generation = token_hex(8)
         self.places: dict[UserId, UserPlace] = {}
         self.beats: dict[NodeId, float] = {}
+        self.heirs: dict[NodeId, NodeId] = {}
         self.lanes: dict[tuple[UserId, ConversationId], tuple[NodeId, str]] = {}
         self.sent: set[tuple[UserId, str]] = set()
         self.spoke: dict[NodeId, dict[UserId, None]] = {}
@@ -145,10 +146,14 @@ class InProcessBroker:
 
     async def inherit(self, node: NodeId) -> Inheritance | None:
         hub = self._here()
-        if node not in hub.beats or hub.clock() - hub.beats[node] < DEAD_AFTER_S:
-            return None
-        del hub.beats[node]
         left = [facts for facts in hub.running.values() if facts.node == node]
+        again = node not in hub.beats
+        if again and not (left and hub.heirs.get(node) == self._node):
+            return None
+        if not again and hub.clock() - hub.beats[node] < DEAD_AFTER_S:
+            return None
+        hub.beats.pop(node, None)
+        hub.heirs[node] = self._node
         users = tuple(hub.spoke.pop(node, {}))
         return Inheritance(tuple(self._live(facts) for facts in left), users)
 

@@ -159,6 +159,7 @@ class RedisBroker:
             node,
             int(DEAD_AFTER_S * 1_000_000),
             CLAIM_LIFE_S,
+            f'"node":"{node}"',
         )
         if left is None:
             return None

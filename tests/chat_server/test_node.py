@@ -5,6 +5,7 @@ import anyio
 from chat_server import node as node_module
 from chat_server.courier import Courier
 from chat_server.node import Node
+from memory.errors import ShortTermUnavailable
 from memory.live.broker import DEAD_AFTER_S, Inheritance, NodeId, RunFacts
 from memory.live.in_process_broker import Hub, InProcessBroker
 from memory.messages import ConversationId, MessageId, RunId, UserId
@@ -146,3 +147,28 @@ async def test_nothing_is_counted_any_more_of_a_process_that_is_gone() -> None:
         await two.depart()
         await one._beat()
         assert one._courier._sent == {}
+
+
+async def test_an_inheritance_whose_answer_was_lost_is_asked_for_again() -> None:
+    async with anyio.create_task_group() as tasks:
+        nodes = Nodes(tasks)
+        one, two = nodes.add("1"), nodes.add("2")
+        inherited: list[Inheritance] = []
+        two.on_inherited = inherited.append
+        await one._beat()
+        await steady(two)
+        nodes.hub.running[RunId("r1")] = facts("1")
+        nodes.now += DEAD_AFTER_S + 0.1
+        inherit = two._broker.inherit
+
+        async def unanswered(node: NodeId) -> Inheritance | None:
+            await inherit(node)
+            raise ShortTermUnavailable("no answer")
+
+        two._broker.inherit = unanswered  # type: ignore[method-assign]  # the moment matters
+        await two._beat()
+        assert not inherited
+        two._broker.inherit = inherit  # type: ignore[method-assign]
+        for _ in range(2):
+            await two._beat()
+        assert [[run.facts.run for run in left.runs] for left in inherited] == [["r1"]]

@@ -190,11 +190,15 @@ class BrokerContract:
         assert {run.facts.run: run.text for run in left.runs} == {"r1": "wé", "r2": ""}
         assert set(left.users) == {ANN}
         assert await three.inherit(ONE) is None, "it is inherited already"
+        again = await two.inherit(ONE)
+        assert again is not None, "the answer may not have come"
+        assert sorted(again.runs, key=str) == sorted(left.runs, key=str)
         assert not (await one.beat()).known
         assert (await one.beat()).known
         for run in left.runs:
             await two.end_run(run.facts.user, run.facts.run)
         assert await one.runs(ANN) == await one.runs(BOB) == []
+        assert await two.inherit(ONE) is None, "it beats, and nothing is left"
 
     async def test_a_conversation_is_seen_to_by_one_living_node(self, world: World) -> None:
         one, two = world.open(ONE), world.open(TWO)
