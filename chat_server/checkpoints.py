@@ -14,6 +14,8 @@ from memory.live.broker import Broker, RunFacts, RunText
 log = structlog.get_logger(__name__)
 
 CHECKPOINT_EVERY_S: Final = 0.1
+PAUSE_S: Final = 0.5
+"""After a failure: the broker is not there so soon, and each try is a line of the log."""
 
 
 class _Followed:
@@ -82,6 +84,7 @@ class Checkpoints:
                 await self.keep()
             except ShortTermUnavailable as fault:
                 log.info("runs.not_kept", runs=len(self._followed), reason=str(fault))
+                await anyio.sleep(PAUSE_S)
 
     async def keep(self) -> None:
         """Keep what is new now.

@@ -94,7 +94,6 @@ class Neighbourhood:
         """Others have ended what this process was making: it ends as they said."""
         self._count("taken_for_dead")
         self.relay.drop_pieces()
-        state["switchboard"].lose_claims()
         state["runs"].interrupt_all()
         self.relay.upkeep.compare_all()
 

@@ -183,10 +183,6 @@ class Switchboard:
     def _is_in_use(self, key: Key) -> bool:
         return key in self._taking or self._runs.is_in_use(*key) or self._is_busy(*key)
 
-    def lose_claims(self) -> None:
-        """The claims of this process do not hold any more."""
-        self._claimed.clear()
-
     async def _conversation(self, said: Said, user: UserId) -> ConversationId | None:
         match said:
             case Send():
