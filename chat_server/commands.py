@@ -105,7 +105,7 @@ class Commands:
         have begun it just now.
 
         Raises:
-            ChatError: none has it, or one does not answer.
+            ChatError: none has it; ``not_ready``: one does not answer, or nobody can say.
         """
         switchboard = self._state["switchboard"]
         for node in () if self._passed_on else switchboard.others:
@@ -116,6 +116,10 @@ class Commands:
                     raise
             else:
                 return
+        if await switchboard.elsewhere(self._user) is None:
+            raise ChatError(
+                "not_ready", "it is not known just now who makes this reply", retry_after_ms=500
+            )
         raise ChatError("unknown_run", "no such run", field="run")
 
     def _replay(self, run: Run, offset: int, answer: Answer) -> None:

@@ -52,25 +52,15 @@ async def read_page(
     )
     found = line.messages
     late = [] if before else state["late"].of_conversation(user, conversation)
-    live = [
-        LiveRun(run.id, run.question.id, run.text)
-        for run in state["runs"].of_conversation(user, conversation)
-    ]
-    elsewhere = await state["switchboard"].elsewhere(user)
-    live += [
-        LiveRun(run.facts.run, run.facts.question, run.text)
-        for run in elsewhere or ()
-        if run.facts.conversation == conversation
-    ]
+    live, all_known = await _under_way(state, user, conversation)
     if not live and not late and all(message.status == "deleted" for message in found):
         known = await state["memory"].conversations.find(user, conversation)
         if known is None:
             raise ChatError("unknown_conversation", "no such conversation")
     if head is not None and before is None and not found:
         raise ChatError("unknown_message", "no such message in this conversation", field="head")
-    under_way = {run.message for run in live}
-    # Another process may be answering what looks left alone, if nobody can be asked.
-    broken_off = set() if elsewhere is None else await _broken_off(state, user, found) - under_way
+    broken_off = await _broken_off(state, user, found) if all_known else set()
+    broken_off -= {run.message for run in live}
     stored = {message.id for message in found}
     if head is not None:
         late = [message for message in late if message.reply_to in stored]
@@ -93,6 +83,25 @@ async def read_page(
         found[0].id if found and found[0].parent else None,
         live,
     )
+
+
+async def _under_way(
+    state: State, user: UserId, conversation: ConversationId
+) -> tuple[list[LiveRun], bool]:
+    """The replies that are being made in a conversation; and whether these are all, or another
+    process may make more of which nobody can be asked.
+    """
+    here = [
+        LiveRun(run.id, run.question.id, run.text)
+        for run in state["runs"].of_conversation(user, conversation)
+    ]
+    elsewhere = await state["switchboard"].elsewhere(user)
+    there = [
+        LiveRun(run.facts.run, run.facts.question, run.text)
+        for run in elsewhere or ()
+        if run.facts.conversation == conversation
+    ]
+    return here + there, elsewhere is not None
 
 
 def _is_being_answered(state: State, user: UserId, question: MessageId) -> bool:

@@ -254,3 +254,22 @@ async def test_what_a_dead_process_may_not_have_told_is_read_anew_by_all_who_spo
         for process in (one, two):
             anew = await process.world.until(lambda frame: frame["type"] == "reset")
             assert anew["seq"] == 0
+
+
+async def test_while_nobody_can_say_who_makes_a_reply_it_is_not_called_unknown() -> None:
+    async with two_worlds() as (hub, one, two):
+        one.world.model.gate = anyio.Event()
+        run = (await one.send("first", conversation="c"))["run"]
+        hub.away = True
+        for process in (one, two):
+            process.neighbourhood.node._beaten_at -= DEAD_AFTER_S
+        commands = Commands(two.state, two.identity)
+        answers: list[ServerEvent] = []
+        for work in (
+            commands.attach(Attach(id="a", run=run), answers.append),
+            commands.stop(Stop(id="s", run=run), answers.append),
+        ):
+            with pytest.raises(ChatError) as told:
+                await work
+            assert (told.value.code, told.value.retryable) == ("not_ready", True)
+        assert not answers
