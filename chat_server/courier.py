@@ -47,6 +47,7 @@ Reply = Callable[[bytes], None]
 class _Question:
     def __init__(self, answer: Reply) -> None:
         self.answer = answer
+        self.answered = False
         self.done = anyio.Event()
         self.error: ChatError | None = None
 
@@ -102,7 +103,8 @@ class Courier:
 
         Raises:
             ChatError: what *node* says.
-            TimeoutError: it says nothing in time; it may have been carried out.
+            TimeoutError: it says nothing in time, or what it says is lost; it may have been carried
+                out.
         """
         question = self._questions[asked.number] = _Question(answer)
         try:
@@ -113,6 +115,8 @@ class Courier:
             del self._questions[asked.number]
         if question.error is not None:
             raise question.error
+        if not question.answered:  # each command has an answer: it was lost on its way
+            raise TimeoutError
 
     def next_number(self) -> int:
         """A number for a question."""
@@ -255,6 +259,7 @@ class Courier:
         if question is None:
             return
         if not answered.last:
+            question.answered = True
             question.answer(answered.payload)
             return
         if answered.code is not None:

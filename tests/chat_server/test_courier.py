@@ -86,6 +86,22 @@ async def test_a_node_that_is_not_ready_to_serve_says_busy_and_one_that_is_gone_
             await one.ask(TWO, asked(one), lambda _answer: None, within_s=0.05)
 
 
+async def test_an_answer_that_was_lost_on_its_way_is_none() -> None:
+    async with couriers() as (hub, one, two):
+
+        async def carry_out(_command: Asked, reply: Reply) -> None:
+            hub.loses = lambda node: node == ONE
+            reply(b"lost")
+            await anyio.wait_all_tasks_blocked()
+            hub.loses = lambda _node: False
+
+        two.on_asked = carry_out
+        answers: list[bytes] = []
+        with pytest.raises(TimeoutError):
+            await one.ask(TWO, asked(one), answers.append, within_s=5)
+        assert not answers
+
+
 async def test_counts_that_agree_miss_nothing_and_ones_that_do_not_are_noticed_once() -> None:
     async with couriers() as (hub, one, two):
         missed: list[int] = []
@@ -163,6 +179,7 @@ async def test_a_fault_in_one_command_ends_that_command_only_and_is_told() -> No
         async def carry_out(command: Asked, reply: Reply) -> None:
             if command.number == 1:
                 raise RuntimeError("nobody thought of this")
+            reply(b"done")
 
         two.on_asked = carry_out
         with pytest.raises(ChatError) as told:
