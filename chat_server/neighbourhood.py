@@ -54,8 +54,10 @@ class Neighbourhood:
         """The ways to the others."""
         return Neighbours(self.broker, self.courier, self.node)
 
-    def serve(self, state: State, desk: Desk) -> None:
-        """Begin to hear of the others, and to take over from them."""
+    async def serve(self, state: State, desk: Desk) -> None:
+        """Begin to hear of the others, and to take over from them; they know of this process when
+        it returns.
+        """
         count = self._count = desk.metrics.live.mishap
         self.courier.on_count_wrong = partial(count, "letters_missed")
         self.relay.on_alone = partial(count, "events_alone")
@@ -76,6 +78,7 @@ class Neighbourhood:
             ("inheritance", heir.run),
         ):
             self._tasks.start_soon(supervise, name, task)
+        await self.node.introduce()
 
     def _inherited(self, heir: Heir, left: Inheritance) -> None:
         """Of what was said to a dead process, some may be stored that nobody was told of: clients

@@ -17,6 +17,7 @@ from memory.live.broker import DEAD_AFTER_S, Broker, Inheritance, NodeId
 log = structlog.get_logger(__name__)
 
 BEAT_EVERY_S: Final = 0.5
+INTRODUCE_WITHIN_S: Final = 3.0
 DOUBT_AFTER_S: Final = 1.5
 """Who has not beaten for so long may be taken for dead soon, or was: it asks before it writes."""
 
@@ -72,6 +73,19 @@ class Node:
         still finds out here that it does not any more.
         """
         if self.stood_still:
+            await self._beat()
+
+    async def introduce(self) -> None:
+        """Return once all the others know of this process; or when nobody can be asked, after
+        ``INTRODUCE_WITHIN_S``. Before that it must not see to anything: others would take that
+        for the claim of somebody dead.
+        """
+        with anyio.move_on_after(INTRODUCE_WITHIN_S):
+            while self._generation is None:
+                await self._beat()
+                if self._generation is None:
+                    await anyio.sleep(BEAT_EVERY_S / 5)
+            await anyio.sleep(1.2 * BEAT_EVERY_S)  # each has beaten since
             await self._beat()
 
     async def run(self) -> None:

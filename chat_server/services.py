@@ -150,7 +150,7 @@ async def open_services(
             workforce=workforce,
         )
         if neighbourhood is not None:
-            neighbourhood.serve(state, desk)
+            await neighbourhood.serve(state, desk)
         yield state
 
 

@@ -54,6 +54,7 @@ messages = st.builds(
     status=st.sampled_from(get_args(MessageStatus)),
     model=names,
     reply_to=st.none() | texts.map(MessageId),
+    forgotten=st.booleans(),
 )
 
 
@@ -72,8 +73,11 @@ def test_a_message_is_shown_as_it_is_but_for_its_user_and_depth(message: Message
     expected = {
         name: value
         for name, value in msgspec.structs.asdict(message).items()
-        if name not in {"user", "depth", "conversation"} and (value is not None or name == "parent")
+        if name not in {"user", "depth", "conversation", "forgotten"}
+        and (value is not None or name == "parent")
     }
+    if message.forgotten:
+        expected["forgotten"] = True
     assert shown == expected
     assert "ann-of-whom" not in frame_of(ServerPing()).payload.decode() + str(frame)
 

@@ -94,6 +94,23 @@ async def test_after_a_pause_of_the_broker_everybody_gets_time_to_beat_again() -
         assert not inherited
 
 
+async def test_a_process_is_known_to_all_before_it_serves_and_waits_for_a_broker_not_for_ever() -> (
+    None
+):
+    async with anyio.create_task_group() as tasks:
+        nodes = Nodes(tasks)
+        one, two = nodes.add("1"), nodes.add("2")
+        tasks.start_soon(one.run)
+        with anyio.fail_after(10):
+            await two.introduce()
+        assert one.others == {"2"}
+        assert two.others == {"1"}
+        nodes.hub.away = True
+        with anyio.fail_after(10):
+            await nodes.add("3").introduce()
+        tasks.cancel_scope.cancel()
+
+
 async def test_who_lives_is_known_while_the_broker_answers() -> None:
     async with anyio.create_task_group() as tasks:
         nodes = Nodes(tasks)

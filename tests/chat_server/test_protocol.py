@@ -12,11 +12,15 @@ from hypothesis import strategies as st
 from chat_server.errors import ChatError
 from chat_server.protocol import (
     AnyClientFrame,
+    Attach,
+    Auth,
     BadFrame,
     Draft,
+    Edit,
     Hello,
     Ping,
     Pong,
+    Regenerate,
     ResumePoint,
     RunPoint,
     Send,
@@ -25,12 +29,13 @@ from chat_server.protocol import (
     check_text,
     parse_frame,
 )
-from memory.messages import RunId
 
-TYPES = ["hello", "send", "stop", "draft", "ping", "pong"]
+TYPES = [
+    "hello", "auth", "send", "stop", "regenerate", "edit", "attach", "draft", "ping", "pong",
+]  # fmt: skip
 FIELDS = [
-    "type", "v", "token", "resume", "runs", "id", "text", "conversation", "parent", "author",
-    "retry", "options", "run", "memory", "epoch", "seq", "offset", "more",
+    "type", "v", "token", "client", "resume", "runs", "id", "text", "conversation", "parent",
+    "author", "retry", "options", "run", "message", "memory", "epoch", "seq", "offset", "more",
 ]  # fmt: skip
 
 scalars = st.one_of(
@@ -56,14 +61,20 @@ objects = st.builds(
 
 ids = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
 texts = st.text(st.characters(exclude_categories=["Cs"]))
+names = st.text(st.characters(exclude_categories=["Cs"]), max_size=64)
 frames: st.SearchStrategy[AnyClientFrame] = st.one_of(
     st.builds(
         Hello,
         v=st.integers(0, 9),
         token=st.none() | texts,
-        resume=st.none() | st.builds(ResumePoint, texts, st.integers(0, 2**63 - 1)),
-        runs=st.lists(st.builds(RunPoint, texts.map(RunId), st.integers(0, 10**6))).map(tuple),
+        client=st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=80),
+        resume=st.none() | st.builds(ResumePoint, names, st.integers(0, 2**53)),
+        runs=st.lists(st.builds(RunPoint, ids, st.integers(0, 2**53)), max_size=64).map(tuple),
     ),
+    st.builds(Auth, id=ids, token=texts),
+    st.builds(Regenerate, id=ids, message=ids),
+    st.builds(Edit, id=ids, message=ids, text=texts),
+    st.builds(Attach, id=ids, run=ids, offset=st.integers(0, 2**53)),
     st.builds(
         Send,
         id=ids,
@@ -136,7 +147,7 @@ def test_half_a_frame_is_a_bad_frame(frame: AnyClientFrame, data: st.DataObject)
         parse_frame(text[:cut])
 
 
-@pytest.mark.parametrize("kind", ["", "sends", "Send", "edit", "attach", "ClientFrame"])
+@pytest.mark.parametrize("kind", ["", "sends", "Send", "edited", "attached", "ClientFrame"])
 def test_a_type_that_is_not_known_is_ignored(kind: str) -> None:
     assert parse_frame(json.dumps({"type": kind, "id": 5})) is None
 

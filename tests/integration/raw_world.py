@@ -122,9 +122,9 @@ class RawWorld:
 
     def complaints(self) -> list[str]:
         """What the log says since the last time that no client may cause."""
-        lines = self.server.output[self._read :]
-        events = self.server.log[self._read : self._read + len(lines)]
-        self._read += len(lines)
+        events = self.server.log[self._read :]  # a line is there before what was read in it
+        lines = self.server.output[self._read : self._read + len(events)]
+        self._read += len(events)
         return [
             line
             for line, event in zip(lines, events, strict=True)
