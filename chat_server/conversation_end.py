@@ -65,9 +65,11 @@ async def _end_here(state: State, user: UserId, conversation: ConversationId) ->
         if await state["memory"].conversations.find(user, conversation) is None:
             raise ChatError("unknown_conversation", "no such conversation")
         ids = await _all_messages(state["memory"].long_term, user, conversation)
-        ids += state["runs"].abandon_lane(lane)
-        ids += state["late"].forget_conversation(user, conversation)
+        ids += [run.reply for run in lane.runs]
+        ids += [reply.id for reply in state["late"].of_conversation(user, conversation)]
         erasure = await state["erasures"].delete_conversation(user, conversation, ids)
+        state["runs"].abandon_lane(lane)
+        state["late"].forget_conversation(user, conversation)
         lane.head = None
         await state["memory"].drop_windows(user, [conversation])
     state["switchboard"].tell_rearranged(user, conversation, gone=True)
