@@ -10,7 +10,13 @@ import anyio.to_thread
 import structlog
 
 from memory.dual_memory import DualMemory
-from memory.errors import LineBroken, StoreBusy, StoreError
+from memory.errors import (
+    LineBroken,
+    StoreBusy,
+    StoreError,
+    StoreUnavailable,
+    UpkeepRefused,
+)
 from memory.hidden_users import GuardedLongTermMemory
 from memory.messages import ConversationId, Message, MessageId, UserId
 from memory.records import conversation_record_id, is_conversation_record_id
@@ -125,6 +131,7 @@ class ErasureDoor:
 
         Raises:
             StoreBusy: too many erasures are not finished; nothing was begun.
+            StoreUnavailable: the ledger does not take it, likewise.
         """
         return await self._begin(user, ())
 
@@ -135,7 +142,7 @@ class ErasureDoor:
 
         Raises:
             StoreBusy: as above.
-            StoreUnavailable: the messages could not be looked up.
+            StoreUnavailable: likewise, or the messages could not be looked up.
         """
         found = await self._guard.by_ids(user, ids)
         there = [message for message in found if message.status != "deleted"]
@@ -157,7 +164,7 @@ class ErasureDoor:
         their tombstones.
 
         Raises:
-            StoreBusy: as above.
+            StoreBusy, StoreUnavailable: as above.
         """
         record = conversation_record_id(user, conversation)
         return await self._begin(user, [MessageId(record), *ids])
@@ -195,7 +202,11 @@ class ErasureDoor:
             raise StoreBusy(f"{len(self._unfinished)} erasures are not finished")
         with anyio.CancelScope(shield=True):  # what stands in the ledger is carried out
             async with self._entering:
-                erasure = await anyio.to_thread.run_sync(self._ledger.begin, user, messages)
+                try:
+                    erasure = await anyio.to_thread.run_sync(self._ledger.begin, user, messages)
+                except UpkeepRefused as fault:  # the disk is full, say
+                    log.warning("erasure.not_entered", reason=str(fault))
+                    raise StoreUnavailable("the erasure cannot be entered") from fault
                 self._take_up(erasure)
             try:
                 await self.tell_others()

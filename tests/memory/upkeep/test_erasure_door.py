@@ -11,7 +11,7 @@ import pytest
 
 from memory.conversations import UNTITLED
 from memory.dual_memory import DualMemory
-from memory.errors import LineBroken, StoreUnavailable, UserBeingErased
+from memory.errors import LineBroken, StoreUnavailable, UpkeepRefused, UserBeingErased
 from memory.hidden_users import GuardedLongTermMemory
 from memory.hot import open_hot_memories
 from memory.hot_entries import HotLimits
@@ -304,3 +304,22 @@ async def test_whose_messages_are_deleted_is_told_when_they_are_hidden_and_when_
         async with world.erasing():
             await finished(one, erasure)
         await until(lambda: told == [user, user])
+
+
+async def test_what_the_ledger_does_not_take_is_not_begun_and_can_be_asked_for_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = somebody()
+
+    def is_full(*_: object) -> Erasure:
+        raise UpkeepRefused("the ledger of erasures cannot be used: disk is full")
+
+    async with world.serving() as one:
+        await one.say(said(user, "still there"))
+        with monkeypatch.context() as full:
+            full.setattr(one.door._ledger, "begin", is_full)
+            with pytest.raises(StoreUnavailable):
+                await one.door.forget_user(user)
+            assert await one.texts(user) == ["still there"]
+        await one.door.forget_user(user)
+        assert await one.texts(user) == []
