@@ -55,7 +55,9 @@ async def admin_metrics(request: Request) -> Response:
 
 
 async def prometheus(request: Request) -> Response:
-    """Figures of all processes for Prometheus; open on the machine itself, with the admin token elsewhere."""
+    """Figures of all processes for Prometheus; open on the machine itself, with the admin token from
+    elsewhere.
+    """
     if not is_local(request):
         state_of(request)["admin"].check(request.headers)
     figures = await state_of(request)["workforce"].all()

@@ -1,4 +1,4 @@
-"""What the workers keep of users, as the one who erases sees it: one more place that keeps words."""
+"""What workers keep of users, as the one who erases sees it: one more place that keeps words."""
 
 from __future__ import annotations
 

@@ -28,7 +28,8 @@ async def couriers() -> AsyncIterator[tuple[Hub, Courier, Courier]]:
             tasks.start_soon(courier.run_sender)
             tasks.start_soon(courier.run_receiver)
         await anyio.wait_all_tasks_blocked()
-        yield hub, *both
+        one, two = both
+        yield hub, one, two
         tasks.cancel_scope.cancel()
 
 

@@ -1,4 +1,4 @@
-"""Two workers, one server: to which of them a tab is connected makes no difference, whatever breaks.
+"""Two workers, one server: to which of them a tab is connected does not matter, whatever breaks.
 
 The tabs follow the protocol by the letter (``tests/chaos/wire_tab.py``) and complain.
 """
