@@ -55,8 +55,8 @@ async def admin_metrics(request: Request) -> Response:
 
 
 async def prometheus(request: Request) -> Response:
-    """Figures of all processes for Prometheus; open on the machine itself, with the admin token from
-    elsewhere.
+    """Figures of all processes for Prometheus; open on the machine itself, elsewhere with the admin
+    token.
     """
     if not is_local(request):
         state_of(request)["admin"].check(request.headers)
