@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
 import anyio
@@ -43,7 +44,7 @@ class Checkpoints:
         self._broker = broker
         self._model = model
         self._followed: dict[str, _Followed] = {}
-        self._ended: list[_Followed] = []
+        self._ended: deque[_Followed] = deque()
         self._woken = anyio.Event()
 
     def follow(self, run: Run) -> None:
@@ -93,9 +94,9 @@ class Checkpoints:
             ShortTermUnavailable: some of it may be kept; again is safe.
         """
         while self._ended:
-            ended = self._ended[-1]
+            ended = self._ended[0]  # others end meanwhile
             await self._broker.end_run(ended.facts.user, ended.facts.run)
-            self._ended.pop()
+            self._ended.popleft()
         for followed in list(self._followed.values()):
             if not followed.begun and followed.run.id in self._followed:
                 followed.told = True

@@ -9,7 +9,7 @@ from chat_server.runs import Lane, Run
 from memory.errors import ShortTermUnavailable
 from memory.live.broker import NodeId, RunFacts
 from memory.live.in_process_broker import Hub, InProcessBroker
-from memory.messages import ConversationId, Message, MessageId, UserId
+from memory.messages import ConversationId, Message, MessageId, RunId, UserId
 
 ANN = UserId("ann")
 
@@ -140,5 +140,26 @@ async def test_a_run_that_was_begun_without_an_answer_is_ended_there_too() -> No
     with pytest.raises(ShortTermUnavailable):
         await world.checkpoints.keep()
     world.checkpoints.settle(run)
+    await world.checkpoints.keep()
+    assert await world.texts() == {}
+
+
+async def test_runs_that_end_while_another_end_is_told_are_all_known_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    runs = [run_of(number) for number in range(3)]
+    for run in runs:
+        world.checkpoints.follow(run)
+    await world.checkpoints.keep()
+    world.checkpoints.settle(runs[0])
+    end_run = world.broker.end_run
+
+    async def slowly(user: UserId, run: RunId) -> None:
+        world.checkpoints.settle(runs[1])
+        world.checkpoints.settle(runs[2])
+        await end_run(user, run)
+
+    monkeypatch.setattr(world.broker, "end_run", slowly)
     await world.checkpoints.keep()
     assert await world.texts() == {}
