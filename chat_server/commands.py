@@ -76,8 +76,8 @@ class Commands:
             await self._ask_others(attach, answer)
             return
         answer(Ok(re=attach.id))
-        stored = ended.id not in self._late_ids(ended)
-        answer(done_again(ended, stored=stored, kept=not stored))
+        reply, stored = ended
+        answer(done_again(reply, stored=stored, kept=not stored))
 
     async def _attach_elsewhere(self, live: LiveRun, attach: Attach, answer: Answer) -> None:
         """Answer with what the process says that makes the reply; when it says nothing, with what
@@ -128,22 +128,22 @@ class Commands:
         for delta in _deltas(run.id, run.text, offset):
             answer(delta)
 
-    def _late_ids(self, reply: Message) -> set[MessageId]:
-        late = self._state["late"].of_conversation(self._user, reply.conversation)
-        return {message.id for message in late}
-
-    async def _ended(self, run: str) -> Message | None:
-        """The reply *run* that has ended; the store is not asked for what it cannot have."""
+    async def _ended(self, run: str) -> tuple[Message, bool] | None:
+        """The reply *run* that has ended, and whether it is stored; the store is not asked for what
+        it cannot have. What stands there holds: another process may have ended what waits here.
+        """
         if not is_reply_id(run):
             return None
         waiting = self._state["late"].waiting(self._user, MessageId(run))
-        if waiting is not None:
-            return waiting
         try:
             found = await self._state["memory"].long_term.by_ids(self._user, [MessageId(run)])
         except MemoryFault as fault:
+            if waiting is not None:
+                return waiting, False
             raise told_of_reading(fault) from fault
-        return found[0] if found else None
+        if found:
+            return found[0], True
+        return (waiting, False) if waiting is not None else None
 
 
 def _deltas(run: RunId, text: str, offset: int) -> Iterator[RunDelta]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import anyio
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from chat_server.commands import Commands
 from chat_server.errors import ChatError
@@ -273,3 +274,17 @@ async def test_while_nobody_can_say_who_makes_a_reply_it_is_not_called_unknown()
                 await work
             assert (told.value.code, told.value.retryable) == ("not_ready", True)
         assert not answers
+
+
+async def test_what_another_process_stored_of_a_reply_holds_and_not_what_is_left_here() -> None:
+    async with two_worlds() as (_, one, two):
+        run = (await one.send("first", conversation="c"))["run"]
+        await until_done(one, run)
+        (stored,) = await one.world.long_term.by_ids(one.world.user, [MessageId(run)])
+        two.world.desk.late.take_over([replace(stored, text="Well, hel", status="interrupted")])
+        answers: list[ServerEvent] = []
+        await Commands(two.state, two.identity).attach(Attach(id="a", run=run), answers.append)
+        ok, done = [msgspec.to_builtins(answer) for answer in answers]
+        assert ok["type"] == "ok"
+        assert (done["message"]["text"], done["status"]) == (stored.text, "completed")
+        assert done.get("stored", True)
