@@ -56,6 +56,9 @@ class Elsewhere(Protocol):
     def leave(self, user: UserId) -> None:
         """Nothing of *user* is wanted here any more."""
 
+    async def settled(self) -> None:
+        """Return once all that was published has gone out."""
+
     def forget(self, user: UserId) -> None:
         """Have nothing kept of what was sent to *user*, as soon as that is possible."""
 
@@ -154,6 +157,11 @@ class Fanout:
             return
         if stream is not None:
             stream.write(frame)
+
+    async def settled(self) -> None:
+        """Return once all that was published is on its way to the connections."""
+        if self.elsewhere is not None:
+            await self.elsewhere.settled()
 
     def close_user(self, user: UserId, reason: ChatError) -> None:
         """Close all connections of *user*, after what they still are to be told, and keep nothing

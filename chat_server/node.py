@@ -72,8 +72,14 @@ class Node:
         For whoever is about to write as the one that sees to a conversation: a process that stood
         still finds out here that it does not any more.
         """
-        if self.stood_still:
+        now = time.monotonic()
+        if now - self._beaten_at > DOUBT_AFTER_S and now - self._tried_at > BEAT_EVERY_S / 2:
             await self._beat()
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether it is not known who lives: the broker has not answered for a while."""
+        return time.monotonic() - self._beaten_at > DEAD_AFTER_S
 
     async def introduce(self) -> None:
         """Return once all the others know of this process; or when nobody can be asked, after

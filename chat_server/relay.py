@@ -54,6 +54,7 @@ class Relay:
         self.upkeep = RelayUpkeep(broker, courier, streams, retry_s=retry_s)
         self._lines: dict[UserId, deque[Waiting]] = {}
         self._woken = anyio.Event()
+        self._emptied = anyio.Event()
         self.in_doubt: Callable[[], bool] = lambda: False
         """Whether this process stood still, so that its replies may be others' by now: then
         nothing more is shown of them before it is :attr:`assured`.
@@ -93,6 +94,8 @@ class Relay:
 
     async def run_publisher(self) -> None:
         """Publish what waits, until cancelled."""
+        if self._lines:  # left by a fault
+            self._woken.set()
         while True:
             await self._woken.wait()
             self._woken = anyio.Event()
@@ -101,23 +104,33 @@ class Relay:
                 for user in list(self._lines):
                     self._settle_line(user)
                 batch = self._next_batch()
-                if not batch:
-                    continue
-                await self._courier.flush()  # pieces of a reply arrive before its end elsewhere too
-                try:
-                    published = await self._broker.publish(batch)
-                except ShortTermUnavailable as fault:
-                    log.info("events.not_shared", events=len(batch), reason=str(fault))
-                    self._courier.lost_count()
-                    for event in batch:
-                        self._deliver_alone(event)
-                else:
-                    for event, place in zip(batch, published, strict=True):
-                        self._courier.count_events(place.nodes)
-                        self._note_nodes(event.user, place.nodes)
-                        self._deliver(event.user, place.position, event.payload)
-                for user in {event.user for event in batch}:
-                    self._settle_line(user)
+                if batch:
+                    await self._publish(batch)
+
+    async def _publish(self, batch: Sequence[Outgoing]) -> None:
+        """Give the events of *batch*, which stand at the heads of their lines, their places, and
+        send them with the live ones behind them.
+        """
+        await self._courier.flush()  # pieces of a reply arrive before its end elsewhere too
+        try:
+            published = await self._broker.publish(batch)
+        except ShortTermUnavailable as fault:
+            log.info("events.not_shared", events=len(batch), reason=str(fault))
+            self._courier.lost_count()
+            for event in batch:
+                self._deliver_alone(event)
+        else:
+            for event, place in zip(batch, published, strict=True):
+                self._courier.count_events(place.nodes)
+                self._note_nodes(event.user, place.nodes)
+                self._deliver(event.user, place.position, event.payload)
+        for user in {event.user for event in batch}:
+            self._settle_line(user)
+
+    async def settled(self) -> None:
+        while self._lines:
+            self._emptied = anyio.Event()
+            await self._emptied.wait()
 
     def _next_batch(self) -> list[Outgoing]:
         """The durable events at the heads of the lines; they stay there until they have a place."""
@@ -144,6 +157,8 @@ class Relay:
             if stream is not None:
                 stream.write(frame)
         del self._lines[user]
+        if not self._lines:
+            self._emptied.set()
 
     def drop_pieces(self) -> None:
         """Forget the pieces of replies that wait: others have ended those replies."""

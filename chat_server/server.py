@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 INTERRUPT_WITHIN_S = 5.0
 """What interrupted replies may take to be stored, before the connections are closed."""
+TELL_WITHIN_S = 1.0
+"""What the last events may take on their way, before the connections are closed."""
 CLOSE_WITHIN_S = 3.0
 """What connections may take to write what waits, and to close."""
 
@@ -151,6 +153,8 @@ class TandemServer(uvicorn.Server):
             runs.interrupt_all()
             with anyio.move_on_after(INTERRUPT_WITHIN_S):
                 await runs.wait_idle()
+        with anyio.move_on_after(TELL_WITHIN_S):
+            await state["fanout"].settled()
         connections.close_all()
         with anyio.move_on_after(CLOSE_WITHIN_S):
             await connections.wait_none()

@@ -34,6 +34,9 @@ FORWARD_WITHIN_S: Final = 12.0
 """Longer than a turn waits for the store: past it, nobody knows whether the message is stored."""
 COMMAND_WITHIN_S: Final = 2.0
 RELEASE_EVERY_S: Final = 1.0
+CLAIM_AGAIN_S: Final = 0.1
+CLAIM_TRIES: Final = 40
+"""Longer than it takes to know that the broker is away."""
 
 Said = Send | Edit | Regenerate
 Passed = Said | Stop | Attach
@@ -154,17 +157,23 @@ class Switchboard:
         """Who sees to the conversation, and whether the message came before, to whichever process;
         ``None``: nobody can say.
         """
-        await neighbours.node.assure()
-        try:
-            claim = await neighbours.broker.claim(
-                *key, client_id=client_id, alive=neighbours.node.others
-            )
-        except ShortTermUnavailable as fault:
-            log.info("lane.not_claimed", reason=str(fault))
-            return None
-        if claim.holder == neighbours.node.id:
-            self._claimed.add(key)
-        return claim
+        node = neighbours.node
+        for _ in range(CLAIM_TRIES):
+            await node.assure()
+            if node.is_blind:  # a claim would take the lane from whoever has it
+                log.warning("lane.not_claimed", effect="this process acts alone")
+                return None
+            try:
+                claim = await neighbours.broker.claim(*key, client_id=client_id, alive=node.others)
+            except ShortTermUnavailable:
+                # A busy moment is no reason to act alone: what another says meanwhile would stand
+                # beside it. Beats tell when the broker is away.
+                await anyio.sleep(CLAIM_AGAIN_S)
+                continue
+            if claim.holder == node.id:
+                self._claimed.add(key)
+            return claim
+        return None
 
     async def release_unused(self) -> None:
         """Let go of the conversations in which nothing goes on any more, now and then; until

@@ -123,12 +123,17 @@ class Line:
             except MemoryFault as fault:
                 kind = type(envelope.body).__name__
                 log.warning("line.not_done", message=kind, reason=str(fault))
+            except Exception:  # the boundary of one message: the lines of all others go on
+                log.exception("line.message_failed", message=type(envelope.body).__name__)
 
     async def _answer(self, envelope: Envelope) -> None:
         try:
             answer = await self._handle(envelope.body)
         except MemoryFault as fault:
             answer = Failed(str(fault))
+        except Exception:  # likewise
+            log.exception("line.message_failed", message=type(envelope.body).__name__)
+            answer = Failed("a fault in the other process; its log says which")
         self._put(Envelope(answer or Done(), answers=envelope.asks))
 
     def _break(self) -> None:

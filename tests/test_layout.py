@@ -26,6 +26,7 @@ BOUNDARIES = {
     "chat_server/transfer.py",  # one import; its client is owed a last line
     "chat_server/turn.py",  # one turn
     "chat_server/websocket.py",  # one connection
+    "chat_server/worker_line.py",  # one message of another process
     "memory/group_commit.py",  # one batch; who waits gets the error
     "memory/hot.py",  # one load; who waits gets the error
 }

@@ -147,6 +147,7 @@ async def test_who_stood_still_asks_before_it_writes() -> None:
         await one.assure()
         assert not told, "it has just beaten"
         one._tried_at -= node_module.DOUBT_AFTER_S + 0.1
+        one._beaten_at -= node_module.DOUBT_AFTER_S + 0.1
         assert one.stood_still
         await one.assure()
         assert told == ["dead"]

@@ -223,6 +223,23 @@ async def test_a_delta_never_overtakes_the_event_before_it_here_or_elsewhere() -
                 ]
 
 
+async def test_what_was_published_can_be_waited_for() -> None:
+    async with processes(1) as (_, (one,)):
+        here = Outbox()
+        await anyio.wait_all_tasks_blocked()
+        async with one.fanout.joined(ANN, here):
+            await one.fanout.settled()
+            for number in range(3):
+                one.fanout.publish(ANN, started(number))
+            with anyio.fail_after(5):
+                await one.fanout.settled()
+            seqs = []
+            while not here.is_empty:
+                seqs.append(msgspec.json.decode((await here.take()).payload).get("seq"))
+                here.written()
+            assert seqs == [1, 2, 3]
+
+
 async def test_who_comes_back_to_another_process_gets_all_that_was_missed() -> None:
     async with processes(2) as (_, (one, two)):
         await anyio.wait_all_tasks_blocked()

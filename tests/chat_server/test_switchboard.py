@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 import msgspec
 import pytest
@@ -9,6 +11,7 @@ from chat_server.commands import Commands
 from chat_server.errors import ChatError
 from chat_server.events import ServerEvent
 from chat_server.protocol import Attach, Regenerate, Stop
+from memory.errors import ShortTermUnavailable
 from memory.live.broker import DEAD_AFTER_S, Inheritance
 from memory.messages import ConversationId, MessageId, UserId, reply_id
 from tests.chat_server.two_worlds import Process, two_worlds
@@ -124,10 +127,31 @@ async def test_what_is_done_to_a_conversation_elsewhere_is_known_where_it_is_in_
         assert len(one.world.desk.runs) == 0
 
 
+async def test_a_claim_that_fails_once_is_made_again_before_a_process_acts_alone() -> None:
+    async with two_worlds() as (_, one, two):
+        one.world.model.gate = anyio.Event()
+        await one.send("first", conversation="c")
+        broker, failures = two.neighbourhood.broker, [1, 2]
+        claim = broker.claim
+
+        async def fails_at_first(*key: Any, **more: Any) -> Any:
+            if failures:
+                failures.pop()
+                raise ShortTermUnavailable("busy")
+            return await claim(*key, **more)
+
+        two.neighbourhood.broker.claim = fails_at_first  # type: ignore[method-assign]  # a busy moment
+        await two.send("second", conversation="c")
+        assert len(one.world.desk.runs) == 2
+        assert len(two.world.desk.runs) == 0
+        one.world.model.gate.set()
+
+
 async def test_without_the_broker_each_process_takes_what_comes() -> None:
     async with two_worlds() as (hub, one, two):
         hub.away = True
         for process in (one, two):
+            process.neighbourhood.node._beaten_at -= DEAD_AFTER_S
             accepted = await process.send("hello")
             assert (await until_done(process, accepted["run"]))["status"] == "completed"
 
