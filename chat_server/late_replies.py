@@ -244,7 +244,7 @@ class LateReplies:
 
     async def _stored_elsewhere(self, message: Message) -> Message | None:
         """The reply that stands under the same id: the one that holds, for others have read it."""
-        log.warning("reply.made_twice", run=message.id)
+        log.info("reply.made_twice", run=message.id)
         found = await self._memory.long_term.by_ids(message.user, [message.id])
         return found[0] if found else None
 

@@ -36,6 +36,7 @@ class Node:
         self._generation: str | None = None
         self._beaten_at = -DEAD_AFTER_S
         self._tried_at = -DOUBT_AFTER_S
+        self._is_heard = True
         self._steady_since = math.inf
         """Since when no beat of this process failed or was late: only then is silence death. A
         broker that stood still makes everybody silent.
@@ -113,12 +114,15 @@ class Node:
             try:
                 beat = await self._broker.beat()
             except ShortTermUnavailable as fault:
-                log.info("node.not_heard", reason=str(fault))
+                if self._is_heard:  # said once, and not with each try
+                    hint = "check that Redis runs, and redis.url if it is set"
+                    log.warning("node.not_heard", reason=str(fault), hint=hint)
+                self._is_heard = False
                 self._steady_since = math.inf
                 return
             finally:
                 self._tried_at = time.monotonic()
-            now = time.monotonic()
+            now, self._is_heard = time.monotonic(), True
             if now - self._beaten_at > DOUBT_AFTER_S or self._steady_since > now:
                 self._steady_since = now
             is_first, self._beaten_at = self._generation is None, now

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from chat_server.settings import ConfigError
 
 SECRET_BYTES: Final = 32
+SHORTEST_SAFE: Final = 16
 """256 random bits."""
 
 _OWNER_ONLY: Final = 0o600
@@ -38,8 +39,12 @@ def load_or_make(data_dir: Path, name: str, given: SecretStr) -> str:
     Raises:
         ConfigError: the file is empty, or cannot be read, made or protected.
     """
-    if given.get_secret_value():
-        return given.get_secret_value()
+    chosen = given.get_secret_value()
+    if chosen:
+        if len(chosen) < SHORTEST_SAFE:
+            hint = f"whoever guesses it is anybody; take {SHORTEST_SAFE} random characters or more"
+            log.warning("secret.short", name=name, characters=len(chosen), hint=hint)
+        return chosen
     path = secret_path(data_dir, name)
     try:
         if not path.exists():

@@ -77,6 +77,10 @@ class TandemServer(uvicorn.Server):
         # uvicorn restores these handlers at its end and raises the signal once more.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda _number, _frame: None)
+        if self._link is not None:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor's matter
+        elif signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as with nohup
+            signal.signal(signal.SIGHUP, self.handle_exit)
         super().run(sockets)
 
     async def main_loop(self) -> None:

@@ -89,7 +89,9 @@ class Backfill:
             try:
                 worked = await self._step()
             except StoreError as fault:
-                log.info("backfill.put_off", reason=type(fault).__name__, left=len(self._waiting))
+                if self._waiting:
+                    left = len(self._waiting)
+                    log.info("backfill.put_off", reason=type(fault).__name__, left=left)
                 worked = False
             if not worked:
                 await anyio.sleep(self._pause_s)

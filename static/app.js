@@ -124,14 +124,18 @@ function welcome(frame) {
   corner.dataset.user = frame.user;
   corner.title = frame.user;
   corner.textContent = frame.user.startsWith(GUEST_PREFIX) ? "Guest" : frame.user;
+  goingAway?.remove();
   limits.update(frame.limits);
   const isResumed = chat.connected(frame);
   if (!isResumed || !conversations.isRead) conversations.load();
 }
 
+/** What was said of a restart: not true any more once another process has said welcome. */
+let goingAway = null;
+
 function take(frame) {
   if (frame.type === "limits") limits.update(frame);
-  else if (frame.type === "goaway") notices.show("The server is about to restart.");
+  else if (frame.type === "goaway") goingAway = notices.show("The server is about to restart.");
   else chat.handle(frame);
 }
 

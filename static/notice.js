@@ -12,6 +12,7 @@ export class Notices {
     this.#container = container;
   }
 
+  /** Shows `text` for a while; the element that is returned can be removed before. */
   show(text) {
     const close = element("button", { type: "button", "aria-label": "Dismiss" }, "×");
     const notice = element("p", { class: "notice" }, element("span", {}, text), close);
@@ -19,5 +20,6 @@ export class Notices {
     setTimeout(() => notice.remove(), SHOWN_FOR_MS);
     this.#container.append(notice);
     if (this.#container.childElementCount > MOST_SHOWN) this.#container.firstElementChild.remove();
+    return notice;
   }
 }

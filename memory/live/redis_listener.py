@@ -33,13 +33,17 @@ class RedisListener:
         """What is published, for ever; ``None`` each time that the subscription is acknowledged:
         before that something may have been missed, after it nothing is.
         """
+        was_open = True
         while True:
             try:
                 async with aclosing(self._until_lost()) as messages:
                     async for message in messages:
+                        was_open = True
                         yield message
             except (RedisError, OSError) as error:
-                log.info("broker.line_lost", reason=type(error).__name__)
+                if was_open:  # said once, and not with each try
+                    log.warning("broker.line_lost", reason=type(error).__name__)
+                was_open = False
             await anyio.sleep(PAUSE_S)
 
     async def _until_lost(self) -> AsyncGenerator[bytes | None, None]:
