@@ -217,7 +217,7 @@ class Measurement:
         )
 
     def stream(self, bare: System, tandem: System, stub: Stub) -> None:
-        """Frames a second to many connections: pieces of 20 replies, each to 50 of them."""
+        """Frames a second to many connections: pieces of 60 replies, each to 50 of them."""
         count, tokens = STREAM_CONNECTIONS, self._plan.stream_tokens
         say(f"frames to {count:,} connections")
         with generator(bare.url, self._folder) as clients:

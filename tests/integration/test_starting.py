@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -103,6 +104,14 @@ async def test_an_unreachable_server_is_said_and_tried_again(
                 assert (answered["code"], answered["retryable"]) == ("not_stored", True)
             else:
                 assert answered["type"] == "accepted", "chat goes on without Redis"
+
+
+def test_a_closed_terminal_ends_a_server_in_order(data_dir: Path) -> None:
+    with running_server(data_dir) as server:
+        server.wait_ready()
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_logged(lambda event: event.get("event") == "server.draining")
+        assert server.process.wait(20) == 0
 
 
 def test_children_end_with_a_killed_server(data_dir: Path) -> None:
