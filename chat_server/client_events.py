@@ -93,6 +93,13 @@ class MessageCreated(DurableEvent, frozen=True, kw_only=True, tag="message.creat
     message: Message
 
 
+class MessageDeleted(DurableEvent, frozen=True, kw_only=True, tag="message.deleted"):
+    """A message was erased; ``message`` is what is left of it, without words."""
+
+    conversation: str
+    message: Message
+
+
 class RunStarted(DurableEvent, frozen=True, kw_only=True, tag="run.started"):
     """A reply to ``message`` is being made."""
 

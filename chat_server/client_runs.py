@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import hashlib
 
+from msgspec.structs import replace
+
 from chat_server.client_events import RunDelta, RunDone, RunStarted
-from chat_server.client_values import Memory, Place
+from chat_server.client_values import DELETED, Memory, Message, Place
 
 RUNNING = "running"
 LOST = "lost"
@@ -49,7 +51,9 @@ class RunState:
         self.text = ""
         """As it would be shown; offsets count its code points."""
         self.status = RUNNING
-        """``running``, or that of ``run.done``; ``lost``: the server does not know it."""
+        """``running``, or that of ``run.done``; ``lost``: the server does not know it; ``deleted``:
+        it was erased.
+        """
         self.conversation: str | None = None
         self.model = ""
         self.memories: tuple[Memory, ...] = ()
@@ -66,7 +70,7 @@ class RunState:
 
     def begin(self, event: RunStarted, place: Place | None) -> None:
         """It is being written; anew, if it began in another *place* before, or was lost."""
-        if self.over:
+        if self.over or self.status == DELETED:
             return
         if self.status == LOST or (self._began is not None and self._began != place):
             self.restart()
@@ -84,7 +88,7 @@ class RunState:
 
     def add(self, delta: RunDelta) -> bool:
         """Apply what is new of *delta*; false if a piece before it is missing."""
-        if self.over:
+        if self.over or self.status == DELETED:
             return True
         if self.status == LOST:  # whatever it says now, it was made anew
             self.restart()
@@ -97,6 +101,9 @@ class RunState:
 
     def finish(self, done: RunDone) -> bool:
         """It is over and *done* holds; false if its text does not fit its own digest."""
+        if self.status == DELETED:
+            self.done = self.done or _without_words(done, replace(done.message, text=""))
+            return True
         text = done.message.text
         self.corrected = self.corrected or not (
             text.startswith(self.text) and text.startswith(self._void)
@@ -106,3 +113,21 @@ class RunState:
         if self.done is None or done.seq or text != self.done.message.text:
             self.done = done
         return len(text) == done.chars and digest(text) == done.sha256
+
+    def erase(self, left: Message) -> None:
+        """It is deleted, and *left* is what is left of it: its words are nowhere in here any more,
+        and do not come back.
+        """
+        self.text = self._void = ""
+        self.memories = ()
+        self.status = DELETED
+        if self.done is not None:
+            self.done = _without_words(self.done, left)
+
+    def forget_memory(self, message: str) -> None:
+        """The words of *message*, which is deleted, are not among what was remembered for it."""
+        self.memories = tuple(memory for memory in self.memories if memory.id != message)
+
+
+def _without_words(done: RunDone, left: Message) -> RunDone:
+    return replace(done, status=DELETED, message=left, chars=0, sha256=digest(""))

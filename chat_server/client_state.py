@@ -18,6 +18,7 @@ from chat_server.client_events import (
     DurableEvent,
     Event,
     MessageCreated,
+    MessageDeleted,
     Ok,
     Refused,
     Reset,
@@ -146,6 +147,8 @@ class ClientState:
                 self._run_told(event)
             case MessageCreated() | ConversationUpdated() | ConversationDeleted():
                 self.told.take(event)
+            case MessageDeleted():
+                self._erase(event)
             case _:
                 pass
         return True
@@ -238,6 +241,15 @@ class ClientState:
             log.warning("reply.digest_differed", run=run.id, chars=done.chars, has=len(run.text))
         self._own.pop(run.id, None)
         self.told.say(done.conversation, done.message, stored=done.stored)
+
+    def _erase(self, deleted: MessageDeleted) -> None:
+        """Nothing here has the words of a message that is deleted."""
+        id_ = deleted.message.id
+        self.told.take(deleted)
+        if id_ in self.runs:
+            self.runs[id_].erase(deleted.message)
+        for run in self.runs.values():
+            run.forget_memory(id_)
 
     # The replies.
 

@@ -6,8 +6,13 @@ from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
-from chat_server.client_events import ConversationDeleted, ConversationUpdated, MessageCreated
-from chat_server.client_values import Conversation, Message
+from chat_server.client_events import (
+    ConversationDeleted,
+    ConversationUpdated,
+    MessageCreated,
+    MessageDeleted,
+)
+from chat_server.client_values import DELETED, Conversation, Message
 
 MAX_MESSAGES: Final = 1_000
 MAX_CONVERSATIONS: Final = 1_000
@@ -38,10 +43,12 @@ class Told:
         """Whether it was told that *conversation* is gone."""
         return conversation in self._deleted
 
-    def take(self, event: MessageCreated | ConversationUpdated | ConversationDeleted) -> None:
+    def take(
+        self, event: MessageCreated | MessageDeleted | ConversationUpdated | ConversationDeleted
+    ) -> None:
         """Remember what *event* tells."""
         match event:
-            case MessageCreated(message=message):
+            case MessageCreated(message=message) | MessageDeleted(message=message):
                 self.say(event.conversation, message, stored=message.stored)
             case ConversationUpdated(conversation=conversation):
                 self._deleted.pop(conversation.id, None)
@@ -53,9 +60,11 @@ class Told:
                     del self.messages[id_]
 
     def say(self, conversation: str, message: Message, *, stored: bool) -> None:
-        """Remember *message*; once it is stored, it stays so."""
-        known = self.messages.get(message.id)
-        if self.is_deleted(conversation) or (known and known[1].stored and not stored):
+        """Remember *message*; once it is stored, it stays so, and so it does once it is deleted."""
+        _, known = self.messages.get(message.id, ("", None))
+        if self.is_deleted(conversation) or (known and known.stored and not stored):
+            return
+        if known and known.status == DELETED:
             return
         told = message if message.stored == stored else replace(message, stored=stored)
         keep(self.messages, message.id, (conversation, told), MAX_MESSAGES)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
+
+DELETED: Final = "deleted"
+"""The status of a message that was erased: it has no words any more."""
 
 
 class Place(NamedTuple):
@@ -31,9 +34,10 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
 class Message(msgspec.Struct, frozen=True, kw_only=True):
     """What was said; ``timestamp`` in seconds since the epoch, UTC.
 
-    ``status`` is ``completed``, or for a reply ``stopped``, ``interrupted`` or ``failed``;
-    ``client_id`` is the id that its sender gave it. ``stored`` is false for a reply that waits on
-    the server's disk to be stored. What is ``forgotten`` is not recalled. ``reply`` is
+    ``status`` is ``completed``, or for a reply ``stopped``, ``interrupted`` or ``failed``; of what
+    was erased it is ``deleted``. ``client_id`` is the id that its sender gave it. ``stored`` is
+    false for a reply that waits on the server's disk to be stored. What is ``forgotten`` is not
+    recalled. ``reply`` is
     ``interrupted`` for a question in the history whose reply never came: sent again with its id,
     it is answered.
     """

@@ -13,11 +13,16 @@ from starlette.routing import Route
 
 from chat_server.authentication import drop_cookie
 from chat_server.errors import ChatError
-from chat_server.events import ConversationUpdated, wire_conversation
+from chat_server.events import (
+    ConversationUpdated,
+    MessageDeleted,
+    wire_conversation,
+    wire_message,
+)
 from chat_server.http_routes import identify, json_response, state_of, whole_number
 from chat_server.request_body import read_body
 from chat_server.state import State
-from memory.messages import MessageId, UserId
+from memory.messages import MessageId, UserId, tombstone
 from memory.upkeep.erasure_door import ErasureDoor
 from memory.upkeep.ledger import Erasure
 
@@ -70,7 +75,9 @@ async def erase_me(request: Request) -> Response:
 
 
 async def delete_message(request: Request) -> Response:
-    """Erase one message of the session's user; what follows it stays."""
+    """Erase one message of the session's user; what follows it stays. The user's connections are
+    told.
+    """
     user = identify(request).user
     state = state_of(request)
     ids = [MessageId(request.path_params["message"])]
@@ -78,6 +85,9 @@ async def delete_message(request: Request) -> Response:
     erasure = await state["erasures"].delete_messages(user, ids)
     if erasure is None:
         raise ChatError("not_found", "no such message, or it is deleted already")
+    # After the erasure has begun: all that is told before is forgotten, this would be as well.
+    left = wire_message(tombstone(found[0]))
+    state["fanout"].publish(user, MessageDeleted(conversation=found[0].conversation, message=left))
     known = await state["memory"].conversations.find(user, found[0].conversation)
     if known is not None:
         state["fanout"].publish(user, ConversationUpdated(conversation=wire_conversation(known)))

@@ -132,6 +132,13 @@ class MessageCreated(DurableEvent, frozen=True, kw_only=True, tag="message.creat
     message: WireMessage
 
 
+class MessageDeleted(DurableEvent, frozen=True, kw_only=True, tag="message.deleted"):
+    """A message was erased; ``message`` is what is left of it, without words."""
+
+    conversation: ConversationId
+    message: WireMessage
+
+
 class RunStarted(DurableEvent, frozen=True, kw_only=True, tag="run.started"):
     """A reply to ``message`` is being made."""
 

@@ -17,6 +17,7 @@ from chat_server.events import (
     Limits,
     LimitsState,
     MessageCreated,
+    MessageDeleted,
     Ok,
     Reset,
     RunDelta,
@@ -127,6 +128,13 @@ _events: Final[tuple[ServerEvent, ...]] = (
         retry_after_ms=11_800,
     ),
     MessageCreated(seq=2, conversation=CONVERSATION, message=_question),
+    MessageDeleted(
+        seq=48,
+        conversation=CONVERSATION,
+        message=WireMessage(
+            id=QUESTION, parent=None, role="user", text="", timestamp=SAID_AT, status="deleted"
+        ),
+    ),
     RunStarted(seq=3, run=RUN, conversation=CONVERSATION, message=QUESTION, model="gpt-4o-mini"),
     RunMemories(
         run=RUN,

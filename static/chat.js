@@ -44,6 +44,7 @@ export class Chat {
       ok: ({ re }) => this.outbox.remove(re),
       error: (frame) => this.#refused(frame),
       "message.created": (frame) => this.#created(frame),
+      "message.deleted": ({ message }) => this.#erased(message),
       "run.started": ({ run }) => this.#begun(run),
       "run.done": (frame, { ended }) => this.#done(frame, ended),
       "conversation.updated": ({ conversation }) => hooks.onUpdated(conversation),
@@ -229,6 +230,17 @@ export class Chat {
     thread?.begin();
     thread?.add(message);
     this.#hooks.onTouched({ id: conversation, text: message.text, timestamp: message.timestamp });
+  }
+
+  /** A message is erased: its words go wherever they are shown, and are not sent any more. */
+  #erased(message) {
+    for (const thread of this.#threads.values()) {
+      const { client_id: clientId } = thread.find(message.id) ?? {};
+      if (clientId !== undefined) this.outbox.forget(clientId);
+      thread.redact(message);
+      // A read that began before may bring them back.
+      thread.readAgain ||= thread.reading === "loading";
+    }
   }
 
   /** A run began: what its thread holds by then comes before it. */

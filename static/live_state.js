@@ -124,6 +124,9 @@ export class LiveState {
         return this.#grown(frame);
       case "run.done":
         return { ended: this.runs.end(frame.run) ?? null };
+      case "message.deleted":
+        this.runs.forgetMemory(frame.message.id);
+        return {};
       case "conversation.deleted":
         return this.#gone(frame.conversation.id);
       default:

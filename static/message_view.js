@@ -136,6 +136,9 @@ export class MessageView {
     this.#drawNote(noteFor(item));
     this.#drawBranch(item);
     this.#tool.hidden = this.#isOwn ? !canBeEdited(item) : !canBeAgain(item);
+    const isDeleted = item.status === "deleted";
+    if (isDeleted) this.#closeEditor();
+    this.element.classList.toggle("deleted", isDeleted);
     this.element.classList.toggle("last", Boolean(item.isLast));
     this.element.classList.toggle("live", Boolean(item.live));
     this.element.classList.toggle("unsent", Boolean(item.entry));

@@ -184,6 +184,12 @@ export class Outbox {
     return entry;
   }
 
+  /** The message that was sent as `id` is erased: its words are not kept, and not sent again. */
+  forget(id) {
+    for (const [run, entry] of [...this.#accepted]) if (entry.id === id) this.replied(run);
+    if (this.#entries.has(id)) this.remove(id);
+  }
+
   /** A conversation is gone: nothing more is asked for in it. */
   removeAll(conversation) {
     for (const entry of this.of(conversation)) this.remove(entry.id);

@@ -65,6 +65,10 @@ export class Run {
     this.memories = memories;
   }
 
+  forgetMemory(id) {
+    this.memories = this.memories?.filter((memory) => memory.id !== id) ?? null;
+  }
+
   /**
    * Takes one delta: "applied", "duplicate" (held already), or "gap" (text before it is missing;
    * it waits for that).

@@ -58,6 +58,11 @@ export class Runs {
     return this.#live.has(id);
   }
 
+  /** Message `id` is erased: no reply in the making shows it as remembered. */
+  forgetMemory(id) {
+    for (const run of this.#live.values()) run.forgetMemory(id);
+  }
+
   /** It is not known what became of run `id`; it may be heard of again. */
   drop(id) {
     this.#live.delete(id);

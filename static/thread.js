@@ -100,6 +100,13 @@ export class Thread {
     this.#messages.push(added);
   }
 
+  /** A message was erased, and `left` is what is left of it: nothing here has its words any more. */
+  redact(left) {
+    this.#messages = this.#messages.map((held) =>
+      held.id === left.id ? renewed(held, left) : { ...held, ...withoutMemory(held, left.id) },
+    );
+  }
+
   /**
    * The newest page was read. It replaces what is held of that stretch, except messages that
    * came in live after `mark` (taken when the read began): the page may be older than they.
@@ -154,8 +161,20 @@ function joined(held, message) {
   return { arrived: 0, key: keyOf(message), ...known, branches: message.branches };
 }
 
-/** What is held of a message, and what is known of it now: it may be stored by now, or answered. */
+function withoutMemory({ memories }, id) {
+  return memories === undefined ? {} : { memories: memories.filter((memory) => memory.id !== id) };
+}
+
+/**
+ * What is held of a message, and what is known of it now: it may be stored by now, or answered. Of
+ * one that is erased its place is all that stays, whatever an older word says.
+ */
 function renewed(held, message) {
+  if (held?.status === "deleted") return held;
+  if (held !== undefined && message.status === "deleted") {
+    const { key, arrived, branches } = held;
+    return { key, arrived, branches, ...message };
+  }
   const { stored, reply, error, ...rest } = held ?? {};
   const isStale = error?.code === "not_stored" && message.stored !== false;
   return { ...rest, ...(error && !isStale ? { error } : {}), ...message };

@@ -94,7 +94,7 @@ def test_each_module_with_behaviour_has_its_test_file() -> None:
             "app", "cli", "client_errors", "client_values", "desk", "finish",
             "http_routes", "placing", "reply", "reply_model", "security_headers", "server",
             "errands", "services", "session", "settings", "stages", "startup", "state", "stores",
-            "terminal_chat", "erasing", "children", "listener", "supervisor", "worker_messages",
+            "terminal_chat", "children", "listener", "supervisor", "worker_messages",
             "worker_process", "workforce",
             "http_operations", "terminal_input", "terminal_reply", "turn", "websocket",
         },

@@ -85,6 +85,10 @@ class FakeServer:
         """Sends *frame* on all connections; a lasting event gets its place, unless it has one."""
         self._from_outside(self._say(frame))
 
+    def erase(self, user: FakeUser, message: object) -> None:
+        """Erases a message of *user*, and tells of it."""
+        self._from_outside(self.tell(user, user.erase(message)))
+
     def miss(self, frame: Json) -> None:
         """A lasting event happens and is never sent: whoever is connected has a gap."""
         self._from_outside(self._miss(frame))

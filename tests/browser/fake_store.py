@@ -11,6 +11,7 @@ Json = dict[str, object]
 
 DURABLE = {
     "message.created",
+    "message.deleted",
     "run.started",
     "run.done",
     "conversation.updated",
@@ -122,6 +123,8 @@ class FakeUser:
     runs: dict[str, FakeRun] = dataclasses.field(default_factory=dict)
     epoch: int = 1
     events: list[Json] = dataclasses.field(default_factory=list)
+    redacted: int = 0
+    """Events up to this place are not told again."""
 
     def place(self, frame: Json) -> Json:
         """*frame* with its place in the order, where it is one that lasts and has none."""
@@ -135,10 +138,13 @@ class FakeUser:
         """What was told since *resume* (of a ``hello``); None when that is not known."""
         if not isinstance(resume, dict) or resume["epoch"] != f"e{self.epoch}":
             return None
+        if int(resume["seq"]) < self.redacted:
+            return None
         return self.events[int(resume["seq"]) :]
 
     def forget_events(self) -> None:
         self.epoch += 1
+        self.redacted = 0
         self.events.clear()
 
     def conversation(self, id_: str, title: str) -> FakeConversation:
@@ -150,6 +156,18 @@ class FakeUser:
         """The conversation in which message *id_* stands."""
         known = self.conversations.values()
         return next((one for one in known if one.find(id_) is not None), None)
+
+    def erase(self, id_: object) -> Json:
+        """Leave no words of message *id_*, nor of what was told before; what tells of that."""
+        conversation = self.of_message(id_)
+        assert conversation is not None
+        held = conversation.find(id_)
+        assert held is not None
+        for name in ("client_id", "model"):
+            held.pop(name, None)
+        held |= {"text": "", "status": "deleted"}
+        self.redacted = len(self.events)
+        return {"type": "message.deleted", "conversation": conversation.id, "message": dict(held)}
 
     def seed(self, id_: str, title: str, lines: list[tuple[str, str]], *, ago_s: float) -> None:
         """A conversation of ``(role, text)`` lines, a minute apart, that ended *ago_s* ago."""

@@ -137,3 +137,20 @@ def test_whatever_pieces_come_there_is_never_a_hole(
     copy.heard(done(reply, 5))
     assert copy.replies["r1"].text == reply
     assert copy.complaints == []
+
+
+def test_a_deleted_message_is_dropped_and_an_older_answer_does_not_bring_it_back() -> None:
+    copy = begun()
+    copy.heard(created(5))
+    copy.heard(started(6))
+    copy.heard(done("Hi", 7))
+    for seq, id_ in ((8, "m1"), (9, "r1")):
+        left = {"id": id_, "role": "user", "text": "", "status": "deleted"}
+        copy.heard({"type": "message.deleted", "seq": seq, "conversation": "c1", "message": left})
+    assert (copy.said, copy.replies) == ({}, {})
+    copy.heard(done("Hi"))
+    copy.read("c1", [created(5)["message"], done("Hi")["message"]], [])
+    assert (copy.said, copy.replies, copy.complaints) == ({}, {}, [])
+    copy.heard(created(10))
+    assert copy.said == {}
+    assert copy.complaints == ["undeleted: message m1 was told of once more"]

@@ -96,6 +96,8 @@ class Copy:
     """Questions whose reply will not come, as the history says."""
     gone: set[str] = field(default_factory=set)
     """Deleted conversations."""
+    erased: set[str] = field(default_factory=set)
+    """Deleted messages."""
     order: dict[tuple[str, int], tuple[str, str]] = field(default_factory=dict)
     """What stood at which place: epoch and seq to type and subject."""
     told: Counter[tuple[str, str, str]] = field(default_factory=Counter)
@@ -157,6 +159,8 @@ class Copy:
         match frame["type"]:
             case "message.created":
                 self._created(frame["conversation"], frame["message"])
+            case "message.deleted":
+                self._erase(frame["message"]["id"])
             case "run.started":
                 self._reply(frame["run"], frame["conversation"]).question = frame["message"]
             case "run.delta":
@@ -174,7 +178,15 @@ class Copy:
         reply.conversation = reply.conversation or conversation
         return reply
 
+    def _erase(self, message: str) -> None:
+        self.erased.add(message)
+        self.said.pop(message, None)
+        self.replies.pop(message, None)
+
     def _created(self, conversation: str, message: Frame) -> None:
+        if message["id"] in self.erased:
+            self.complain("undeleted", f"message {message['id']} was told of once more")
+            return
         if message["role"] == "assistant":
             self._ended(message, conversation)
             return
@@ -206,6 +218,8 @@ class Copy:
 
     def _done(self, frame: Frame) -> None:
         message = frame["message"]
+        if message["id"] in self.erased:  # the answer to a question from before
+            return
         if digest(message["text"]) != frame["sha256"] or len(message["text"]) != frame["chars"]:
             self.complain("wrong digest", f"{frame['run']}: not that of its own text")
         self._ended(message, frame["conversation"])
@@ -227,7 +241,7 @@ class Copy:
     def read(self, conversation: str, messages: Iterable[Frame], runs: Iterable[Frame]) -> None:
         """Take over what the history says of *conversation*; events may be newer than it is."""
         for message in messages:
-            if message["status"] != "deleted":
+            if message["status"] != "deleted" and message["id"] not in self.erased:
                 self._created(conversation, message)
             if message.get("reply") == "interrupted":
                 self._never_comes(message["id"])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from chat_server.client_events import RunDelta, RunDone, RunStarted
 from chat_server.client_runs import LOST, Asked, RunState, digest
-from chat_server.client_values import Message, Place
+from chat_server.client_values import DELETED, Memory, Message, Place
 
 
 def done(text: str, *, seq: int = 1, sha256: str | None = None) -> RunDone:
@@ -120,3 +120,41 @@ def test_a_lost_reply_that_speaks_is_made_anew() -> None:
     assert run.add(RunDelta(run="r", offset=0, text="One and three"))
     run.finish(done("One and three"))
     assert run.corrected
+
+
+def left_of_it() -> Message:
+    return Message(id="r", role="assistant", text="", timestamp=1.0, status=DELETED)
+
+
+def test_a_deleted_reply_has_no_words_and_gets_none() -> None:
+    run = RunState("r")
+    run.memories = (Memory(id="m1", text="Secret"),)
+    run.finish(done("Secret"))
+    run.erase(left_of_it())
+    for _ in range(2):
+        assert (run.text, run.status) == ("", DELETED)
+        assert not run.memories
+        assert "Secret" not in repr(run.done)
+        assert digest("Secret") not in repr(run.done)
+        assert run.finish(done("Secret", seq=0))
+        run.begin(started(), Place("e", 9))
+        assert run.add(RunDelta(run="r", offset=0, text="Secret"))
+
+
+def test_a_reply_that_is_deleted_before_its_end_was_told_ends_without_words() -> None:
+    run = RunState("r")
+    run.add(RunDelta(run="r", offset=0, text="Sec"))
+    run.erase(left_of_it())
+    assert not run.over, "its end is still asked for"
+    run.add(RunDelta(run="r", offset=0, text="Secret"))
+    assert run.finish(done("Secret"))
+    assert run.over
+    assert run.text == ""
+    assert "Secret" not in repr(run.done)
+
+
+def test_a_deleted_message_is_not_among_what_is_remembered() -> None:
+    run = RunState("r")
+    run.memories = (Memory(id="m1", text="Secret"), Memory(id="m2", text="Known"))
+    run.forget_memory("m1")
+    assert [memory.text for memory in run.memories] == ["Known"]

@@ -11,8 +11,10 @@ from chat_server.client_events import (
     Accepted,
     ConversationDeleted,
     ConversationGone,
+    MessageDeleted,
     Refused,
     RunDelta,
+    RunMemories,
     Unknown,
     Welcome,
 )
@@ -23,7 +25,7 @@ from chat_server.client_state import (
     MAX_RUNS,
     ClientState,
 )
-from chat_server.client_values import Place
+from chat_server.client_values import DELETED, Memory, Message, Place
 from tests.chat_server.broken_line import BrokenLine
 
 ALPHABET = "ab\u00e9\u0301\u200d\U0001f468\U0001f469 "
@@ -194,3 +196,14 @@ def test_a_lost_reply_in_a_deleted_conversation_is_not_made_again() -> None:
     state.take(Refused(re="attach-r", code="unknown_run", message="no"))
     assert not state.waits
     assert not state.owns("r")
+
+
+def test_a_deleted_message_is_not_quoted_by_what_was_remembered() -> None:
+    state = welcomed()
+    secret, known = Memory(id="m1", text="Secret"), Memory(id="m2", text="Known")
+    state.take(RunMemories(run="r", items=(secret, known)))
+    left = Message(id="m1", role="user", text="", timestamp=1.0, status=DELETED)
+    state.take(MessageDeleted(seq=1, conversation="c", message=left))
+    assert state.runs["r"].memories == (known,)
+    assert state.told.messages["m1"] == ("c", left)
+    assert "m1" not in state.runs

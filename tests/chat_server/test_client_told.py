@@ -5,9 +5,10 @@ from chat_server.client_events import (
     ConversationGone,
     ConversationUpdated,
     MessageCreated,
+    MessageDeleted,
 )
 from chat_server.client_told import MAX_MESSAGES, Told, keep
-from chat_server.client_values import Conversation, Message
+from chat_server.client_values import DELETED, Conversation, Message
 
 
 def created(id_: str, conversation: str = "c1") -> MessageCreated:
@@ -54,3 +55,12 @@ def test_what_is_stored_does_not_become_unstored() -> None:
     told.say("c1", message, stored=True)
     told.say("c1", message, stored=False)
     assert told.messages["r"][1].stored
+
+
+def test_a_deleted_message_keeps_its_place_without_words() -> None:
+    told = Told()
+    told.take(created("m1"))
+    left = Message(id="m1", role="user", text="", timestamp=1.0, status=DELETED)
+    told.take(MessageDeleted(conversation="c1", message=left))
+    told.take(created("m1"))
+    assert told.messages == {"m1": ("c1", left)}

@@ -197,6 +197,11 @@ class Driver {
     for (const run of this.#chat.live.runs.all()) {
       this.#show(run.id, run.text, { status: "running", conversation: run.conversation });
     }
+    for (const { id, text, status } of this.#chat.thread.messages) {
+      if (status !== "deleted") continue;
+      this.#told.messages.set(id, { ...this.#told.messages.get(id), text, status });
+      if (this.#runs.has(id)) this.#runs.set(id, { ...this.#runs.get(id), text, status });
+    }
   }
 
   /** What is shown of a run; was what had been shown the beginning of it, as far as both go? */
