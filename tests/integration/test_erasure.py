@@ -261,7 +261,7 @@ async def test_one_message_is_erased_and_what_was_said_around_it_stays(
     server: RunningServer, data_dir: Path
 ) -> None:
     token = server.session()
-    async with bot(server.url, token) as client:
+    async with bot(server.url, token) as client, bot(server.url, token) as tab:
         first = await client.ask("I keep bees.")
         await client.ask(SAID, conversation=first["conversation"])
         await client.ask("And hens.", conversation=first["conversation"])
@@ -270,6 +270,8 @@ async def test_one_message_is_erased_and_what_was_said_around_it_stays(
         assert delete(server, f"/api/messages/{secret}", server.session()).status_code == 404
         answer = delete(server, f"/api/messages/{secret}", token)
         assert answer.status_code == 202
+        told = (await tab.until_type("message.deleted"))["message"]
+        assert (told["id"], told["text"], told["status"]) == (secret, "", "deleted")
         page = server.get(f"/api/conversations/{first['conversation']}/messages", token).json()
         gone = [it for it in page["messages"] if it["id"] == secret]
         assert [(it["text"], it["status"]) for it in gone] == [("", "deleted")]
