@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 
@@ -10,6 +11,8 @@ from memory.messages import Message
 from memory.ranking import RELEVANT
 from memory.recalled import Recalled
 from memory.short_term import Window
+
+NEIGHBOUR_ALONE: Final = ("neighbour",)
 
 
 class Context(msgspec.Struct, frozen=True):
@@ -26,7 +29,8 @@ def merge_context(
 
     A memory is left out when the window or the question says the same, by id or by words, or
     when a better one does; also when it is not ``RELEVANT``: what does not belong to the question
-    makes answers worse. *recalled* is best first, and stays in that order.
+    makes answers worse. One that only stood next to something is left out without that.
+    *recalled* is best first, and stays in that order.
     """
     recent = tuple(message for message in window.messages if message.id != question.id)
     said = {question.id, *(message.id for message in recent)}
@@ -41,7 +45,17 @@ def merge_context(
         said.add(memory.id)
         texts.add(folded)
         memories.append(memory)
-    return Context(recent, tuple(memories))
+    return Context(recent, _accompanied(memories))
+
+
+def _accompanied(memories: list[Recalled]) -> tuple[Recalled, ...]:
+    """Those with a reason of their own, and those of the same conversations as these."""
+    talks = {memory.conversation for memory in memories if memory.why != NEIGHBOUR_ALONE}
+    return tuple(
+        memory
+        for memory in memories
+        if memory.why != NEIGHBOUR_ALONE or memory.conversation in talks
+    )
 
 
 def _folded(text: str) -> str:

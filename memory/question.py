@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 from memory.concepts import concepts
+from memory.planner import plan_for
 from memory.time_expressions import Span, times_named
 from memory.token_marks import TokenMarks
 from memory.tokens import tokens
@@ -66,8 +67,8 @@ _NOW = re.compile(
 
 class Question(NamedTuple):
     """A question, read. ``marks``: its token marks, where it was embedded. ``times``: those that
-    it names. The flags say what its answer is: the assistant's own words, a number, code, or the
-    newest state of something.
+    it names. The flags say what its answer is: the assistant's own words, a number, code, the
+    newest state of something, or all there is.
     """
 
     words: list[str]
@@ -78,6 +79,7 @@ class Question(NamedTuple):
     asks_number: bool
     asks_code: bool
     asks_now: bool
+    asks_all: bool
 
 
 def read_question(text: str, *, marks: TokenMarks | None, asked_at: float) -> Question:
@@ -91,4 +93,5 @@ def read_question(text: str, *, marks: TokenMarks | None, asked_at: float) -> Qu
         asks_number=_NUMBER.search(text) is not None,
         asks_code=_CODE.search(text) is not None,
         asks_now=_NOW.search(text) is not None,
+        asks_all=plan_for(text).kind == "deep",
     )

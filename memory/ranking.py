@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from memory.background import background, own_evidence
 from memory.bm25 import LexicalScores, Scores
-from memory.late_interaction import SlotMarks, late_interaction, nth_largest
+from memory.late_interaction import SlotMarks, late_interaction
 from memory.lexical_views import Links, Slots
 from memory.question import Question
 
@@ -66,8 +67,6 @@ words: a question in the memories' own words is decided by these, a paraphrase i
 ECHO = 0.998
 """A message this near is the question itself, which may be stored already: neither it nor what
 stands around it says how well the memories can answer."""
-RUNNERS_UP = 6
-"""The score of an item goes by how far it is above the one in this place."""
 RELEVANT = 0.14
 """Items below this score are not put into a prompt."""
 LEAST_SHARE = 0.1
@@ -111,7 +110,8 @@ class Evidence(NamedTuple):
 class Ranking(NamedTuple):
     """``total`` orders the slots; the next six are the parts of it that the question brought.
 
-    ``sixth``: the total of the sixth best. ``asked``: how many words the question has.
+    ``background``: the total that is no merit, usually the sixth best. ``asked``: how many words
+    the question has.
     """
 
     total: Scores
@@ -121,18 +121,18 @@ class Ranking(NamedTuple):
     time: Scores
     speaker: Scores
     recency: Scores
-    sixth: float
+    background: float
     asked: int
 
     def score(self, slot: int) -> float:
         """The chance that *slot* is among what answers the question, 0..1; keeps the order.
 
         A logistic function of how far it is above the sixth best, how good that one is (where
-        many fit as well, none is meant), and how much the question says. With fewer than six
-        messages nothing is known of how well others fit, and the score is high.
+        many fit as well, none is meant), and how much the question says. Among fewer than six
+        messages, above what is typical of those that do not answer.
         """
-        margin = float(self.total[slot]) - self.sixth
-        odds = 0.75 * margin - 0.45 * self.sixth + math.log1p(self.asked) - 2.0
+        margin = float(self.total[slot]) - self.background
+        odds = 0.75 * margin - 0.45 * self.background + math.log1p(self.asked) - 2.0
         return 1 / (1 + math.exp(-odds))
 
     def why(self, slot: int) -> tuple[str, ...]:
@@ -176,7 +176,12 @@ def rank(question: Question, evidence: Evidence) -> Ranking:
         time=time,
         speaker=speaker,
         recency=recency,
-        sixth=_place(total, RUNNERS_UP, apart & (evidence.traits.words > 0)),
+        background=background(
+            total,
+            evidence.traits.words,
+            apart,
+            None if question.asks_all else own_evidence(words, cosine),
+        ),
         asked=len(question.words),
     )
 
@@ -190,13 +195,6 @@ def _apart(cosine: Scores, links: Links) -> npt.NDArray[np.bool_]:
         for touched in (echoes, before, after, links.previous[before], links.following[after]):
             apart[touched] = False
     return apart[:-1] if apart[:-1].any() else np.ones(len(cosine), np.bool_)
-
-
-def _place(totals: Scores, place: int, counted: npt.NDArray[np.bool_]) -> float:
-    """The *place*-th largest of those *counted*, at least 0; 0 where there are fewer."""
-    if np.count_nonzero(counted) < place:
-        return 0.0
-    return max(nth_largest(np.where(counted, totals, np.float32(-np.inf)), place), 0.0)
 
 
 def _trust(said: LexicalScores, apart: npt.NDArray[np.bool_]) -> float:

@@ -24,15 +24,22 @@ def said(name: str, text: str) -> Message:
     )
 
 
-def memory(name: str, text: str, score: float = 0.5) -> Recalled:
+def memory(
+    name: str,
+    text: str,
+    score: float = 0.5,
+    *,
+    talk: str = "earlier",
+    why: tuple[str, ...] = ("words",),
+) -> Recalled:
     return Recalled(
         id=MessageId(name),
         text=text,
         score=score,
         timestamp=1.0,
-        conversation=ConversationId("earlier"),
+        conversation=ConversationId(talk),
         role="user",
-        why=("words",),
+        why=why,
     )
 
 
@@ -59,6 +66,15 @@ def test_a_memory_that_the_window_holds_is_dropped() -> None:
 def test_a_memory_that_is_not_relevant_is_dropped() -> None:
     found = [memory("a", "Lisbon", RELEVANT + 0.01), memory("b", "Tea", RELEVANT - 0.01)]
     assert merged([], found) == ["a"]
+
+
+def test_what_only_stood_next_to_something_is_dropped_without_that() -> None:
+    beside = memory("b", "OK", why=("neighbour",))
+    assert merged([], [beside]) == []
+    assert merged([], [beside, memory("a", "Lisbon", talk="other")]) == ["a"]
+    assert merged([], [beside, memory("a", "Lisbon", 0.4)]) == ["b", "a"]
+    assert merged([], [beside, memory("a", "Lisbon", RELEVANT - 0.01)]) == []
+    assert merged([], [memory("b", "OK", why=("neighbour", "meaning"))]) == ["b"]
 
 
 def test_a_memory_that_says_what_the_window_says_is_dropped() -> None:

@@ -41,3 +41,8 @@ def test_concepts_are_named_once_and_times_are_resolved() -> None:
     question = read_question("mum or mother, in May 2023?", marks=None, asked_at=1.7e9)
     assert len(question.concepts) == len(set(question.concepts)) == 1
     assert len(question.times) == 1
+
+
+def test_all_there_is_may_be_asked_for() -> None:
+    assert read_question("What do you know about me?", marks=None, asked_at=0).asks_all
+    assert not read_question("What is my dog called?", marks=None, asked_at=0).asks_all

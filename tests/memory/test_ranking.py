@@ -206,8 +206,17 @@ def test_what_stands_out_scores_high_and_what_many_are_like_is_not_relevant() ->
     assert outstanding.score(0) > max(RELEVANT, outstanding.score(1))
 
 
-def test_the_few_messages_of_a_new_user_are_relevant() -> None:
-    ranking = ranked(slots=3, cosine=row(0.4, 0.1, 0.1))
+def test_of_the_few_messages_of_a_new_user_those_are_relevant_that_fit() -> None:
+    known = traits(3, by_user=flags(3, 0, 1, 2))
+    ranking = ranked(slots=3, cosine=row(0.5, 0.1, 0.1), traits=known)
+    assert ranking.score(0) > RELEVANT > max(ranking.score(1), ranking.score(2))
+    strange = ranked(slots=3, cosine=row(0.2, 0.1, 0.1), traits=known)
+    assert max(strange.score(slot) for slot in range(3)) < RELEVANT
+
+
+def test_all_of_the_few_are_relevant_where_all_is_asked_for() -> None:
+    asked = read_question("What do you know about me?", marks=None, asked_at=0.0)
+    ranking = ranked(asked, slots=3, cosine=row(0.2, 0.1, 0.1))
     assert min(ranking.score(slot) for slot in range(3)) > RELEVANT
 
 
