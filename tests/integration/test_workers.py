@@ -151,6 +151,21 @@ async def test_a_deleted_message_is_a_tombstone_at_both_workers(workers: Workers
             assert "1234" not in listed
 
 
+async def test_a_tab_is_told_of_a_deleted_message_whichever_worker_deletes_it(
+    workers: Workers,
+) -> None:
+    token = workers.server.session()
+    async with bot(workers.server.url, token) as tab:
+        done = await tab.ask("The safe's code is 1234.")
+        messages = [done["message"]["parent"], done["message"]["id"]]
+        with workers.clients() as clients:
+            for each, message in zip(clients, messages, strict=True):
+                deleted = each.delete(f"/api/messages/{message}", headers=bearer(token))
+                assert deleted.status_code == 202, deleted.text
+                told = await tab.until_type("message.deleted")
+                assert (told["message"]["id"], told["message"]["text"]) == (message, "")
+
+
 async def test_a_killed_worker_is_back_and_what_it_had_shown_is_stored(
     workers: Workers, stub: StubModel
 ) -> None:
