@@ -113,6 +113,10 @@ async def test_what_the_server_says_is_what_its_documents_say(
             assert answer.status_code == 200
             documents.check_answer(path, answer)
         documents.check_answer("/api/session", await http.post("/api/session"))
+        listed = (await http.get(f"/api/conversations/{conversation}/messages")).json()
+        erased = await http.delete(f"/api/messages/{listed['messages'][-1]['id']}")
+        assert erased.status_code == 202
+        documents.check_answer("/api/messages/{message}", erased)
         gone = await http.delete(f"/api/conversations/{conversation}")
         documents.check_answer("/api/conversations/{conversation}", gone)
         receipt = await http.get(f"/api/erasures/{gone.json()['erasure']}")
