@@ -16,13 +16,12 @@ from chat_server.fanout import Fanout
 from chat_server.forwarded import carry_out, rearrange
 from chat_server.heir import Heir
 from chat_server.live_metrics import Mishap
-from chat_server.node import Node
+from chat_server.node import Neighbours, Node
 from chat_server.relay import Relay
 from chat_server.runs import Runs
 from chat_server.settings import Settings
 from chat_server.state import State
 from chat_server.supervision import cancelled_at_end, supervise
-from chat_server.switchboard import Neighbours
 from memory.live.broker import Broker, Inheritance, NodeId
 from memory.live.redis_broker import RedisBroker
 from memory.redis_process import RedisProcess

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import anyio
@@ -159,3 +160,12 @@ class Node:
         log.warning("node.died", node=node, running_replies=len(left.runs))
         self.on_died()
         self.on_inherited(left)
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The other processes of the server, and the ways to them."""
+
+    broker: Broker
+    courier: Courier
+    node: Node

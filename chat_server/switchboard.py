@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from typing import Final, assert_never
 
 import anyio
@@ -17,7 +16,7 @@ from chat_server.courier import Courier
 from chat_server.errors import ChatError, told_of_reading
 from chat_server.events import Accepted, Error, Ok, RunDelta, RunDone, RunMemories
 from chat_server.letters import Asked, Rearranged
-from chat_server.node import Node
+from chat_server.node import Neighbours
 from chat_server.preparation import Drafted
 from chat_server.protocol import Attach, Edit, Regenerate, Send, Stop
 from chat_server.runs import Runs
@@ -25,7 +24,7 @@ from chat_server.seen_ids import SeenIds
 from chat_server.turn import Answer, Turns
 from memory.dual_memory import DualMemory
 from memory.errors import MemoryFault, ShortTermUnavailable
-from memory.live.broker import Broker, Claim, LiveRun, NodeId
+from memory.live.broker import Claim, LiveRun, NodeId
 from memory.messages import ConversationId, MessageId, UserId, conversation_id, is_reply_id
 
 log = structlog.get_logger(__name__)
@@ -44,15 +43,6 @@ Passed = Said | Stop | Attach
 Key = tuple[UserId, ConversationId]
 
 _answers: Final = msgspec.json.Decoder(Accepted | Ok | Error | RunDelta | RunMemories | RunDone)
-
-
-@dataclass(frozen=True)
-class Neighbours:
-    """The other processes of the server, and the ways to them."""
-
-    broker: Broker
-    courier: Courier
-    node: Node
 
 
 class Switchboard:

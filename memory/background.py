@@ -14,6 +14,8 @@ RUNNERS_UP: Final = 6
 """The score of an item goes by how far it is above the one in this place."""
 TELLING_WORDS: Final = 3
 """What has fewer ("OK", "thank you") is nothing that others can be compared with."""
+MANY: Final = 40
+"""From so many on the sixth best is what it is taken for."""
 TYPICAL: Final = 8.4
 """The median total of the sixth best, whatever the length of the question: it stands for the sixth
 where there are fewer."""
@@ -38,18 +40,21 @@ def background(
 ) -> float:
     """The total that is no merit, at least 0: that of the sixth best of those *apart*.
 
-    *words*: how many each message has. Where fewer than six tell enough to be compared, the sixth
-    best is none that could answer, and most parts of a total are shares of the best one, which is
-    best also where nothing fits. What is typical takes its place then, lessened as far as a message
-    has something of its *own*; 0 if *own* is ``None``: all are asked for.
+    *words*: how many each message has. Where few tell enough to be compared, the sixth best is
+    none that could answer, and most parts of a total are shares of the best one, which is best also
+    where nothing fits. What is typical takes its place then, lessened as far as a message has
+    something of its *own*, and the less the more there are; 0 if *own* is ``None``: all are asked
+    for.
     """
     told = apart & (words > 0)
     sixth = _place(totals, RUNNERS_UP, told)
-    if np.count_nonzero(apart & (words >= TELLING_WORDS)) >= RUNNERS_UP or own is None:
+    telling = int(np.count_nonzero(apart & (words >= TELLING_WORDS)))
+    few = min(max((MANY - telling) / (MANY - RUNNERS_UP), 0.0), 1.0)
+    if not few or own is None:
         return sixth
     best = float(own[told].max(initial=0.0))
     known = min(max((best - STRANGE) / (KNOWN - STRANGE), 0.0), 1.0)
-    return max(sixth, TYPICAL - SCARCE * known)
+    return max(sixth, few * (TYPICAL - SCARCE * known))
 
 
 def _place(totals: Scores, place: int, counted: npt.NDArray[np.bool_]) -> float:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.background import RUNNERS_UP, SCARCE, TYPICAL, background, own_evidence
+from memory.background import MANY, RUNNERS_UP, SCARCE, TYPICAL, background, own_evidence
 from memory.bm25 import Scores
 from memory.embedding import Embedded
 from memory.hot_memory import HotMemory
@@ -50,7 +50,7 @@ UNRELATED_QUESTIONS = (
     "Tell me a joke",
     "Give me a recipe for pancakes",
 )
-SIXTH_AND_MORE = st.lists(st.floats(0, 20, width=32), min_size=RUNNERS_UP, max_size=12)
+MANY_TOTALS = st.lists(st.floats(0, 20, width=32), min_size=MANY, max_size=MANY + 6)
 
 
 def of(totals: list[float], *, words: float = 9.0, own: float | None = 0.0) -> float:
@@ -63,8 +63,8 @@ def of(totals: list[float], *, words: float = 9.0, own: float | None = 0.0) -> f
     )
 
 
-@given(SIXTH_AND_MORE, st.floats(0, 9))
-def test_with_six_or_more_it_is_the_sixth_best_whatever_they_have(
+@given(MANY_TOTALS, st.floats(0, 9))
+def test_among_many_it_is_the_sixth_best_whatever_they_have(
     totals: list[float], own: float
 ) -> None:
     assert of(totals, own=own) == sorted(totals)[-RUNNERS_UP]
@@ -76,6 +76,13 @@ def test_with_fewer_it_is_what_is_typical_and_less_the_more_they_have() -> None:
     assert of([9.0], own=5.0) < of([9.0], own=1.4) < of([9.0], own=1.0) < TYPICAL
 
 
+def test_between_few_and_many_what_is_typical_counts_less_and_less() -> None:
+    found = [of([3.0] * count, own=0.0) for count in range(RUNNERS_UP, MANY + 1)]
+    assert found[0] == TYPICAL
+    assert found == sorted(found, reverse=True)
+    assert found[-1] == 3
+
+
 def test_where_all_is_asked_for_the_few_need_nothing() -> None:
     assert of([9.0, 3.0], own=None) == 0
 
@@ -83,7 +90,7 @@ def test_where_all_is_asked_for_the_few_need_nothing() -> None:
 def test_messages_of_a_word_or_two_do_not_make_others_comparable() -> None:
     assert of([3.0] * 9, words=1.0, own=0.0) == TYPICAL
     assert of([9.0] * 9, words=1.0, own=0.0) == 9
-    assert of([3.0] * 9, words=3.0, own=0.0) == 3
+    assert of([3.0] * 9, words=3.0, own=0.0) < TYPICAL
 
 
 def test_a_vector_pointing_away_is_no_evidence() -> None:
