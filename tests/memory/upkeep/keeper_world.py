@@ -145,7 +145,8 @@ async def check_whole(
     for row, is_marked in enumerate(marked):
         assert is_marked or np.allclose(held[row], expected[row], atol=1e-5)
     nearest = await shard.query(query_embeddings=expected[:1], n_results=1)
-    assert (nearest["documents"] or [[]])[0] == [documents[0]]
+    first = (nearest["documents"] or [[]])[0]
+    assert first == [documents[0]], f"{first}, {nearest['distances']}, not {documents[0]}"
 
 
 def segments(data_dir: Path) -> dict[str, VectorSegment]:
