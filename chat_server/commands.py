@@ -39,14 +39,16 @@ class Commands:
             ChatError: there is no such run, or it is not known.
         """
         run = self._state["runs"].find(self._user, stop.run)
-        if run is None and (elsewhere := await self._elsewhere(stop.run)) is not None:
-            await self._state["switchboard"].pass_on(
-                elsewhere.facts.node, stop, self._identity, answer
-            )
-            return
         if run is not None:
             run.end("stopped")
-        elif await self._ended(stop.run) is None:
+            answer(Ok(re=stop.id))
+            return
+        elsewhere = await self._elsewhere(stop.run)
+        if elsewhere is not None:
+            holder = elsewhere.facts.node
+            await self._state["switchboard"].pass_on(holder, stop, self._identity, answer)
+            return
+        if await self._ended(stop.run) is None:
             await self._ask_others(stop, answer)
             return
         answer(Ok(re=stop.id))

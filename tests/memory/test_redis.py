@@ -21,6 +21,7 @@ from memory.redis_process import RedisProcess, bundled_binary
 from memory.short_term import ShortTermPolicy, Window
 from tests.contracts.short_term import ShortTermContract
 from tests.contracts.short_term_world import ANN, BOB, DAY_S, TEA, lenient, line, window_of
+from tests.memory.redis_server import redis_server
 
 pytestmark = pytest.mark.redis
 
@@ -82,13 +83,8 @@ async def server(
     binary = SERVERS[request.param]
     if binary is None:
         pytest.skip(f"{request.param} is not installed")
-    process = RedisProcess(tmp_path_factory.mktemp("redis"), binary=Path(binary))
-    child = ChildProcess(process)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(child.run)
-        await child.wait_ready(20)
-        yield process, child
-        tasks.cancel_scope.cancel()
+    async with redis_server(tmp_path_factory.mktemp("redis"), Path(binary)) as running:
+        yield running
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from memory.live.redis_keys import Keys
 from memory.messages import UserId
 from memory.redis_process import RedisProcess
 from tests.contracts.broker import ANN, ONE, TWO, BrokerContract, facts, listening
+from tests.memory.redis_server import redis_server
 
 pytestmark = pytest.mark.redis
 
@@ -58,13 +59,8 @@ class RedisWorld:
 async def server(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[tuple[RedisProcess, ChildProcess]]:
-    process = RedisProcess(tmp_path_factory.mktemp("redis"))
-    child = ChildProcess(process)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(child.run)
-        await child.wait_ready(20)
-        yield process, child
-        tasks.cancel_scope.cancel()
+    async with redis_server(tmp_path_factory.mktemp("redis")) as running:
+        yield running
 
 
 @pytest.fixture
